@@ -77,7 +77,7 @@ def format_size(size: int) -> str:
 def format_duration(seconds: float) -> str:
     """The largest unit that writes `seconds` as a whole number: 300 is `5 min`, 0.25 is `250 ms`, 1.5 is `1500 ms`."""
     exact = Decimal(repr(float(seconds)))
-    for name, unit in reversed(DURATION_UNITS.items()):
+    for name, unit in sorted(DURATION_UNITS.items(), key=lambda item: -item[1]):
         if exact and exact % unit == 0:
             return f"{int(exact / unit)} {name}"
     return f"{exact:f} s" if exact else "0 s"

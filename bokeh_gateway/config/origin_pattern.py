@@ -64,7 +64,7 @@ def parse_origin_pattern(text: str) -> OriginPattern:
     if text == "null":
         return OriginPattern(None, ("null",), None)
     scheme, rest = _split_scheme(text.lower())
-    if not rest or any(c in rest for c in "/?#@\\") or rest.split() != [rest]:
+    if not rest or any(c in rest for c in "/?#@%\\") or rest.split() != [rest]:
         raise ValueError(f"{EXPECTED}, without user, path, query or spaces")
     if rest == "*":
         return OriginPattern(scheme, ("*",), None if scheme else "*")
