@@ -1,0 +1,284 @@
+"""What may be written in gw.toml: one model a table, frozen; the reason is under each field.
+
+Sizes are bytes, durations seconds; the file writes both with their unit.  Rules that join several tables are in
+`config.cross`; what only the machine can tell is in `config.check`.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from bokeh_gateway.config.address import Address as Address
+from bokeh_gateway.config.fields import (
+    AccessLog,
+    Count,
+    CountOrNone,
+    Duration,
+    DurationOrFalse,
+    DurationOrZero,
+    FilePath,
+    FilePathOrNone,
+    Flag,
+    ListenAddress,
+    OriginText,
+    Prefix,
+    Processes,
+    Program,
+    PublicUrl,
+    Redirect,
+    RouteHost,
+    RoutePath,
+    Secret,
+    SecretOrNone,
+    Size,
+    SizeOrNone,
+    TrustedNetwork,
+    WorkerAddress,
+    command_line,
+)
+from bokeh_gateway.units import KIB, MIB
+
+DAY = 86400.0
+
+
+class Table(BaseModel):
+    """One TOML table: frozen, no unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ignored_types=(cached_property,))
+
+
+class Gateway(Table):
+    """[gateway]: the gateway itself."""
+
+    listen: tuple[ListenAddress, ...] = (Address("127.0.0.1", 8080),)
+    """Where plain HTTP is accepted.  Loopback by default: being public is a decision.  With a [tls] table: none."""
+    processes: Processes = 1
+    """Gateway processes; "auto" is one a core.  One moves more than a dozen workers can make."""
+    public_url: PublicUrl = None
+    """The address that browsers use, when it cannot be taken from the request.  Without a trailing slash."""
+    trusted_proxies: tuple[TrustedNetwork, ...] = ()
+    """Whose X-Forwarded-* are believed.  None by default: anyone can send these headers."""
+    runtime_dir: FilePathOrNone = None
+    """Folder for the sockets of supervised workers; None: a private temporary folder."""
+
+
+class Certificate(Table):
+    """[[tls.certificate]]: a further certificate, chosen by the name that the browser asks for (SNI)."""
+
+    certfile: FilePath
+    """PEM, the certificate first and then its chain."""
+    keyfile: FilePathOrNone = None
+    """PEM; None: the key is in `certfile`."""
+    password: SecretOrNone = None
+    """Of an encrypted key."""
+    hosts: Annotated[tuple[RouteHost, ...], Field(min_length=1)] | None = None
+    """The names that it serves; None: the names in the certificate."""
+
+
+class Tls(Table):
+    """[tls]: HTTPS."""
+
+    listen: tuple[ListenAddress, ...] = ()
+    """Where TLS is accepted.  A file must say it; the command line may fill it in."""
+    certfile: FilePath
+    """PEM, the certificate first and then its chain.  Also BOKEH_SSL_CERTFILE."""
+    keyfile: FilePathOrNone = None
+    """PEM; None: the key is in `certfile`.  Also BOKEH_SSL_KEYFILE."""
+    password: SecretOrNone = None
+    """Of an encrypted key.  Also BOKEH_SSL_PASSWORD."""
+    redirect_http: Flag = True
+    """The plain listeners answer 308 to https: nobody should use a dashboard's cookies in clear by a slip."""
+    hsts: DurationOrFalse = None
+    """Seconds for which browsers insist on https; None (`false`): not sent.  Off, as it cannot be taken back."""
+    minimum_version: Literal["TLSv1.2", "TLSv1.3"] = "TLSv1.2"
+    """RFC 8996 forbids what is older."""
+    ciphers: str | None = None
+    """OpenSSL's cipher list for TLS 1.2; None: the gateway's choice."""
+    certificate: tuple[Certificate, ...] = ()
+    """Further certificates."""
+
+
+class ServerAddress(Table):
+    """One worker that already runs: `"host:port"`, `"unix:/path"` or `{address = ..., weight = 2}`."""
+
+    address: WorkerAddress
+    """Where it listens."""
+    weight: Annotated[Count, Field(le=1000)] = 1
+    """Its share beside the others: weight 2 gets twice the sessions of weight 1."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: Any) -> Any:
+        return {"address": value} if isinstance(value, (str, Address)) else value
+
+    def __str__(self) -> str:
+        return str(self.address)
+
+
+class Pool(Table):
+    """[pool.<name>]: the workers that serve the same apps.  Exactly one of `servers` and `serve`."""
+
+    kind: Literal["bokeh", "http"] = "bokeh"
+    """"http": no session logic, plain least connections, any WebSocket."""
+    servers: tuple[ServerAddress, ...] = ()
+    """Workers that already run."""
+    serve: tuple[str, ...] = ()
+    """What follows `bokeh serve`: apps that the gateway runs itself, relative to `cwd`."""
+    command: Annotated[tuple[str, ...], command_line] = ("bokeh", "serve")
+    """How a worker is started; or ["panel", "serve"].  A first item with a slash is a path."""
+    workers: Annotated[Count, Field(le=64)] = 1
+    """How many workers to run; an app that computes uses one core each."""
+    args: tuple[str, ...] = ()
+    """Further arguments of `bokeh serve`."""
+    env: dict[str, str] = {}
+    """Environment variables of the workers, over the gateway's own."""
+    cwd: FilePath = Field(default=Path("."), validate_default=True)
+    """Folder in which the workers start; the file's own by default."""
+    prefix: Prefix = ""
+    """The workers' `--prefix`, such as "/bk": it goes before all their paths.  Without a trailing slash."""
+    python: Program = None
+    """Interpreter whose installed packages give this pool's static files; None: as [static] says."""
+
+
+class Route(Table):
+    """[[route]]: what answers for a host and a path.  The longest path wins.  One of pool, static and redirect."""
+
+    host: RouteHost = None
+    """Lower case, "*.example.com" allowed; None: any."""
+    path: RoutePath = "/"
+    """This path and all below it.  As written, without a trailing slash unless it is the root."""
+    pool: str | None = None
+    """Name of the pool that answers."""
+    static: FilePathOrNone = None
+    """Folder whose files answer."""
+    redirect: Redirect = None
+    """Absolute URL or path that is answered as Location."""
+    strip_prefix: Flag = False
+    """Take `path` away before the worker sees it; the worker learns it from X-Forwarded-Prefix."""
+
+
+class Origins(Table):
+    """[origins]: which pages may open a WebSocket."""
+
+    allow: tuple[OriginText, ...] = ()
+    """Bokeh's host[:port] patterns; the gateway's own names need no listing."""
+    required: Flag = False
+    """Refuse WebSockets that name no origin.  Off: `pull_session` sends none."""
+
+
+class Sessions(Table):
+    """[sessions]: who makes session ids, and how they are checked."""
+
+    mode: Literal["unsigned", "signed", "external-signed"] = "unsigned"
+    """As `bokeh serve --session-ids`."""
+    secret_key: SecretOrNone = None
+    """Signs session ids; the workers' BOKEH_SECRET_KEY, which is also its default in the signed modes."""
+    previous_keys: tuple[Secret, ...] = ()
+    """Still accepted after a change of `secret_key`, so that open pages live through it."""
+    token_expiration: Duration = 300.0
+    """Lifetime of a token, whole seconds; supervised workers get it as `--session-token-expiration`."""
+    token_leeway: DurationOrZero = 30.0
+    """How far the clocks of gateway and workers may be apart."""
+
+    @property
+    def secrets(self) -> tuple[bytes, ...]:
+        """The keys that signatures may be made with, the present one first."""
+        keys = (self.secret_key, *self.previous_keys) if self.secret_key else self.previous_keys
+        return tuple(key.get_secret_value().encode() for key in keys)
+
+
+class Static(Table):
+    """[static]: BokehJS and the extensions' assets, without asking a worker."""
+
+    bokeh: Flag = True
+    """Serve them from the installed packages, at any <prefix>/static/."""
+    python: Program = None
+    """Interpreter whose packages are served, when the workers run in another environment; None: the gateway's."""
+    cache_dir: FilePathOrNone = None
+    """Where compressed copies are kept between runs; None: in memory only."""
+
+
+class Limits(Table):
+    """[limits]: what a client may use up."""
+
+    header_size: Size = 64 * KIB
+    """One header line; the whole head may have twice as much.  A worker's Tornado takes 64 KiB of head."""
+    header_count: Count = 200
+    """Header lines of a request; browsers send about 20."""
+    request_line: Size = 32 * KIB
+    """Method, target and version; a token in an argument may be long."""
+    body_size: SizeOrNone = None
+    """Of a request; None: the worker decides, bodies are streamed."""
+    max_message: SizeOrNone = 20 * MIB
+    """One WebSocket message from the browser; supervised workers get it as `--websocket-max-message-size`."""
+    connections: Count = 20000
+    """Open connections of clients in all; an idle WebSocket costs a few KB."""
+    connections_per_client: CountOrNone = None
+    """Open connections of one client address; None: no limit, an office may stand behind one address."""
+    sessions_per_client_per_minute: CountOrNone = None
+    """New sessions (pages) of one client address; each one runs the app's script."""
+    token_warn_size: Size = 32 * KIB
+    """A longer token is said in the log: it carries the page request's headers and cookies, and workers take 64 KiB."""
+
+
+class Timeouts(Table):
+    """[timeouts]: how long the gateway waits."""
+
+    header: Duration = 10.0
+    """From the first byte of a request to the end of its head."""
+    tls_handshake: Duration = 10.0
+    """From the connection to the end of the handshake."""
+    connect: Duration = 5.0
+    """For a worker to accept a connection."""
+    response: Duration = 300.0
+    """From the request to the head of the worker's answer; an app's script may compute."""
+    body: Duration = 60.0
+    """Without a byte of a body that is still to come."""
+    send: Duration = 60.0
+    """Without the client taking a byte of its answer."""
+    keep_alive: Duration = 75.0
+    """An idle connection between two requests."""
+    websocket_idle: Duration = 120.0
+    """No frame from the browser, pongs included; Bokeh pings every 37 s, so three pings went missing."""
+    websocket_ping: Duration = 30.0
+    """Silence after which the gateway pings, so that load balancers in front see traffic; below `websocket_idle`."""
+    drain: Duration = 30.0
+    """For sessions to end after TERM; then they are closed."""
+
+
+class Log(Table):
+    """[log]: the access log and the gateway's own."""
+
+    access: AccessLog = "-"
+    """"-" is standard output; a path; or "off"."""
+    format: Literal["combined", "json"] = "combined"
+    """Of the access log; "combined" is what log analysers read."""
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """Of the gateway's own log, on standard error."""
+
+
+class Metrics(Table):
+    """[metrics]: Prometheus."""
+
+    listen: tuple[ListenAddress, ...] = ()
+    """Where /metrics is answered; a listener of its own, as the figures are not for everyone.  Default none."""
+
+
+class Config(Table):
+    """The whole file."""
+
+    gateway: Gateway = Gateway()
+    tls: Tls | None = None
+    pool: dict[str, Pool] = {}
+    route: tuple[Route, ...] = ()
+    origins: Origins = Origins()
+    sessions: Sessions = Sessions()
+    static: Static = Static()
+    limits: Limits = Limits()
+    timeouts: Timeouts = Timeouts()
+    log: Log = Log()
+    metrics: Metrics = Metrics()
