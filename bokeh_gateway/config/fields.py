@@ -100,8 +100,10 @@ def _absolute(path: str, info: ValidationInfo) -> str:
 
 
 def _path(value: object, info: ValidationInfo) -> Path | None:
-    if isinstance(value, Path) or (value is None and info.context is None):
-        return value
+    if value is None and info.context is None:
+        return None
+    if isinstance(value, Path):
+        return Path(_absolute(str(value), info))
     if not isinstance(value, str) or not value or "\0" in value:
         raise ValueError("a path")
     return Path(_absolute(value, info))
