@@ -19,6 +19,8 @@ class Head(Protocol):
     def query(self) -> bytes: ...
     @property
     def pairs(self) -> Sequence[tuple[bytes, bytes]]: ...
+    @property
+    def protocols(self) -> Sequence[bytes]: ...
 
 
 class SessionRefs(NamedTuple):
@@ -39,8 +41,7 @@ NOTHING: Final = SessionRefs()
 
 _PREFIX: Final = b"bokeh-"
 _HEADER: Final = b"bokeh-session-id"
-_SUBPROTOCOL: Final = b"sec-websocket-protocol"
-_LENGTHS: Final = frozenset({len(_HEADER), len(_SUBPROTOCOL)})
+_HEADER_LENGTH: Final = len(_HEADER)
 
 
 def session_refs(head: Head) -> SessionRefs:
@@ -49,30 +50,24 @@ def session_refs(head: Head) -> SessionRefs:
     A form in the body can name one too, to Tornado.  It is not read: the worker then sees it beside our header, or in
     signed modes checks it by itself, and refuses.
     """
-    header, subprotocols = _from_headers(head.pairs)
     query = head.query
     # A name may be spelled with percents as well, and the worker would read it.
     named = query and (_PREFIX in query or (b"%" in query and _PREFIX in unquote_to_bytes(query)))
-    if not named and not header and not subprotocols:
+    header = _from_header(head.pairs)
+    if not named and not header and not head.protocols:
         return NOTHING
     argument, token_argument = _from_query(query) if named else ((), ())
-    refs = SessionRefs(header, argument, token_argument, _token(subprotocols))
+    refs = SessionRefs(header, argument, token_argument, _token(head.protocols))
     return NOTHING if refs == NOTHING else refs
 
 
-def _from_headers(pairs: Sequence[tuple[bytes, bytes]]) -> tuple[tuple[str, ...], list[bytes]]:
-    header: list[str] = []
-    subprotocols: list[bytes] = []
+def _from_header(pairs: Sequence[tuple[bytes, bytes]]) -> tuple[str, ...]:
+    found: tuple[str, ...] = ()
     for name, value in pairs:
-        # The length decides for nearly all headers, at a third of the cost of lower-casing their names.
-        if len(name) not in _LENGTHS:
-            continue
-        lower = name.lower()
-        if lower == _HEADER:
-            header.append(value.decode("latin-1"))
-        elif lower == _SUBPROTOCOL:
-            subprotocols.append(value)
-    return tuple(header), subprotocols
+        # The length decides for nearly all lines, at a third of the cost of lower-casing their names.
+        if len(name) == _HEADER_LENGTH and name.lower() == _HEADER:
+            found += (value.strip(b" \t").decode("latin-1"),)
+    return found
 
 
 def _from_query(query: bytes) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -1,0 +1,56 @@
+"""The worker that a session belongs to: a pure function of its id, the same in every gateway process and host.
+
+An id that a gateway minted names its worker.  Any other goes by rendezvous hashing (Thaler and Ravishankar 1998, with
+weights as in Schindelhauer and Schomaker 2005): when a worker comes or goes, only sessions of that worker move.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from hashlib import blake2b
+from math import log
+from typing import Final, NamedTuple
+
+from bokeh_gateway.balance.pool import Pool, Worker
+from bokeh_gateway.bokeh.session_id import hint
+
+_BITS: Final = 52
+"""Of the hash: as many as a float holds with half a step added, so that the logarithm is of neither 0 nor 1."""
+
+
+class Choice(NamedTuple):
+    """Where a session goes."""
+
+    worker: Worker
+    moved: bool
+    """The id names a worker that is gone: whatever the session was, it starts anew here."""
+
+
+def choose(pool: Pool, session_id: str) -> Choice | None:
+    """The worker of `session_id`; None when no worker of the pool can be used.
+
+    A draining worker keeps the sessions that name it: their pages wait for nothing but a WebSocket there.
+    """
+    key = hint(session_id)
+    named = pool.by_key.get(key) if key else None
+    if named is not None and named.up:
+        return Choice(named, False)
+    worker = rendezvous(pool.workers, session_id)
+    return None if worker is None else Choice(worker, key is not None)
+
+
+def rendezvous(workers: Iterable[Worker], session_id: str) -> Worker | None:
+    """The available worker whose hash with `session_id` is best; chosen as often as its weight says."""
+    hashed = blake2b(session_id.encode("utf-8", "surrogatepass"), digest_size=8)
+    best, lowest = None, float("inf")
+    for worker in workers:
+        if not worker.up or worker.draining:
+            continue
+        mixed = hashed.copy()
+        mixed.update(worker.key.encode())
+        number = int.from_bytes(mixed.digest(), "big") >> (64 - _BITS)
+        # The smallest -ln(u) / w is the first arrival of Poisson processes with rates w.
+        rank = -log((number + 0.5) / (1 << _BITS)) / worker.weight
+        if rank < lowest:
+            best, lowest = worker, rank
+    return best

@@ -1,0 +1,83 @@
+"""How busy each worker is, summed over all gateway processes: one small array in shared memory.
+
+One row a process, one column a worker.  Each process writes only its own row, and an aligned 64-bit number is read and
+written whole, so sums need no lock; a sum that is a moment old picks a worker as well.  The master makes the board
+before it forks, and clears the row of a process that died.
+"""
+
+from __future__ import annotations
+
+import mmap
+from typing import Final
+
+TUNNELS: Final = 1
+"""Open WebSockets."""
+PAGES: Final = 2
+"""Pages served whose WebSocket has not come yet."""
+REQUESTS: Final = 3
+"""Requests in flight."""
+
+_LOAD: Final = 0
+"""The sum of the three, kept beside them: it is what every pick reads, for all workers at once."""
+_PLANES: Final = 4
+_CELL: Final = 8
+
+
+class Row:
+    """One process's counts.  Only that process may write it."""
+
+    __slots__ = ("_cells", "_columns")
+
+    def __init__(self, cells: memoryview[int], columns: int) -> None:
+        self._cells = cells
+        self._columns = columns
+
+    def add(self, kind: int, column: int, by: int = 1) -> None:
+        """Count `by` more (or fewer) TUNNELS, PAGES or REQUESTS at the worker of `column`."""
+        self._cells[column] += by
+        self._cells[kind * self._columns + column] += by
+
+    def get(self, kind: int, column: int) -> int:
+        """What this process counted."""
+        return self._cells[kind * self._columns + column]
+
+
+class Board:
+    """`columns` workers by `rows` processes, all zero, shared with every process forked afterwards."""
+
+    def __init__(self, columns: int, rows: int = 1) -> None:
+        """Raises:
+        ValueError: no column or no row.
+        """
+        if columns < 1 or rows < 1:
+            raise ValueError(f"board of {rows} rows by {columns} columns: expected at least 1 by 1")
+        self.columns = columns
+        self.rows = rows
+        # Without a file, mmap is MAP_SHARED | MAP_ANONYMOUS: children inherit it, and nothing is left behind.
+        view = memoryview(mmap.mmap(-1, rows * columns * _PLANES * _CELL)).cast("q")
+        size = columns * _PLANES
+        self._cells = [view[i * size : (i + 1) * size] for i in range(rows)]
+        self._loads = [cells[:columns] for cells in self._cells]
+
+    def row(self, i: int) -> Row:
+        """The row that process `i` writes."""
+        return Row(self._cells[i], self.columns)
+
+    def loads(self) -> list[int]:
+        """Tunnels, pages and requests of every worker, over all processes, by column."""
+        if len(self._loads) == 1:
+            return self._loads[0].tolist()
+        return list(map(sum, zip(*self._loads, strict=True)))
+
+    def load(self, column: int) -> int:
+        """The same for one worker."""
+        return sum(loads[column] for loads in self._loads)
+
+    def total(self, kind: int, column: int) -> int:
+        """TUNNELS, PAGES or REQUESTS of one worker over all processes: for metrics and for the end of a drain."""
+        return sum(cells[kind * self.columns + column] for cells in self._cells)
+
+    def clear_row(self, i: int) -> None:
+        """Forget what a dead process counted.  Nobody may be writing the row."""
+        cells = self._cells[i]
+        cells[:] = memoryview(bytes(len(cells) * _CELL)).cast("q")
