@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Literal
 
 from bokeh_gateway.bokeh.session_id import worker_key
@@ -16,7 +17,7 @@ Kind = Literal["bokeh", "http"]
 class Worker:
     """One `bokeh serve` process, or one server of a plain pool."""
 
-    __slots__ = ("address", "draining", "index", "key", "name", "slow", "up", "weight")
+    __slots__ = ("address", "draining", "index", "key", "name", "seed", "slow", "up", "weight")
 
     def __init__(self, name: str, address: Address, *, index: int, weight: float = 1.0, up: bool = True) -> None:
         """`name` lasts as long as the worker's sessions should find it; `index` is its column on the board.
@@ -29,6 +30,8 @@ class Worker:
         self.name = name
         self.key = worker_key(name)
         """Stands for `name` in session ids."""
+        self.seed = int.from_bytes(blake2b(self.key.encode(), digest_size=8).digest(), "big")
+        """64 bits that stand for `name` in rendezvous hashing."""
         self.address = address
         self.weight = weight
         self.index = index
