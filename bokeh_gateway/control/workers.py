@@ -1,0 +1,308 @@
+"""Keeps the workers of one pool running: starts them, sees when they answer, restarts them, ends them.
+
+What it decides is in `restart` (when, and in which words), what it starts in `command`; here is the order of things.
+Whoever built it hears of every change by `on_event` and tells the data plane.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final
+
+from bokeh_gateway.config.address import Address
+from bokeh_gateway.control import probe
+from bokeh_gateway.control.command import Launch
+from bokeh_gateway.control.output import WorkerOutput
+from bokeh_gateway.control.restart import RestartRecord, RestartSettings, describe_exit, signal_name
+from bokeh_gateway.control.runtime_dir import remove_socket
+from bokeh_gateway.control.worker_process import WorkerProcess
+from bokeh_gateway.errors import ConfigError
+
+
+class EventKind(StrEnum):
+    """What happened to a worker."""
+
+    STARTING = "starting"
+    READY = "ready"
+    EXITED = "exited"
+    """Without being asked to; it will be started again."""
+    CRASH_LOOP = "crash-loop"
+    """Said once, after the `exited` that made it one; the restarts go on."""
+    STOPPED = "stopped"
+    """By `Supervisor.stop`; the last event of a worker."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerEvent:
+    """One change in a worker's life."""
+
+    worker: str
+    """`demo/1`"""
+    kind: EventKind
+    pid: int | None = None
+    code: int | None = None
+    """Exit status, -N for signal N; None when there never was a process."""
+    signal: str | None = None
+    """`SIGKILL`; None when no signal ended it."""
+    seconds: float = 0.0
+    """ready: since the start; exited and crash-loop: until the next start."""
+    last_lines: tuple[str, ...] = ()
+    """Its last output, redacted."""
+    detail: str = ""
+    """One line for the log."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SupervisorSettings:
+    """Times in seconds."""
+
+    start_timeout: float = 60.0
+    """From the start to the first answer; an app that loads models at import takes its time."""
+    probe_interval: float = 0.1
+    probe_timeout: float = 5.0
+    starts_at_once: int = 4
+    """Workers importing Bokeh at the same time; more only make each other slower."""
+    hung_grace: float = 2.0
+    """Between SIGTERM and SIGKILL for a worker that did not become ready."""
+    restart: RestartSettings = field(default_factory=RestartSettings)
+
+    def __post_init__(self) -> None:
+        if self.start_timeout <= 0 or self.probe_interval <= 0 or self.probe_timeout <= 0:
+            raise ConfigError("supervisor", self.start_timeout, "seconds above 0")
+        if self.starts_at_once < 1:
+            raise ConfigError("supervisor.starts_at_once", self.starts_at_once, "a count of 1 or more")
+
+
+class Supervisor:
+    """The workers of pool `pool_name`, one for each of `launches`, named `<pool_name>/<n>` from 1.
+
+    Args:
+        on_event: called in the loop for each change; it must not block.
+        log: takes one line at a time, the workers' output and the supervisor's own words; it must not block.
+
+    Its loop has to run in a thread that lives as long as the workers shall: the kernel ties them to that thread.
+    """
+
+    def __init__(
+        self,
+        pool_name: str,
+        launches: Sequence[Launch],
+        on_event: Callable[[WorkerEvent], None],
+        log: Callable[[str], None],
+        settings: SupervisorSettings | None = None,
+    ) -> None:
+        self._settings = settings or SupervisorSettings()
+        self._log = log
+        self._on_event = on_event
+        self.slots: Final = tuple(
+            Slot(f"{pool_name}/{number}", launch, self) for number, launch in enumerate(launches, start=1)
+        )
+        self._tasks: list[asyncio.Task[None]] = []
+        self._orders: Orders | None = None
+
+    @property
+    def states(self) -> dict[str, str]:
+        """`{"demo/1": "ready", "demo/2": "crash-loop"}`"""
+        return {slot.name: slot.state for slot in self.slots}
+
+    @property
+    def pids(self) -> dict[str, int | None]:
+        """Process id of each worker, None while it has none."""
+        return {slot.name: slot.pid for slot in self.slots}
+
+    async def start(self) -> None:
+        """Begins to start all workers; returns before they are ready."""
+        loop = asyncio.get_running_loop()
+        starting = asyncio.Semaphore(self._settings.starts_at_once)
+        orders = self._orders = Orders(self._settings, starting, loop.create_future(), loop.create_future())
+        for slot in self.slots:
+            task = loop.create_task(slot.run(orders), name=slot.name)
+            task.add_done_callback(self._slot_ended)
+            self._tasks.append(task)
+
+    async def settled(self) -> int:
+        """Waits until each worker was ready once, or failed once; how many are ready now."""
+        await asyncio.gather(*(slot.first_outcome.wait() for slot in self.slots))
+        return sum(slot.state == EventKind.READY for slot in self.slots)
+
+    async def stop(self, grace: float) -> None:
+        """SIGTERM to all, SIGKILL after `grace` seconds; returns when all are reaped and their sockets removed.
+
+        A second call, also while the first one waits, kills at once.
+        """
+        if self._orders is None:
+            return
+        if not self._orders.stop.done():
+            for slot in self.slots:
+                slot.grace = grace
+            self._orders.stop.set_result(None)
+        elif not self._orders.hurry.done():
+            self._orders.hurry.set_result(None)
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def emit(self, event: WorkerEvent) -> None:
+        """Logs `event` and passes it on."""
+        self._log(f"worker {event.worker}: {event.detail}")
+        self._on_event(event)
+
+    def line(self, text: str) -> None:
+        """Passes on one line of a worker's output."""
+        self._log(text)
+
+    def _slot_ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._log(f"worker {task.get_name()}: no longer supervised, a bug in the gateway: {error!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """What all slots of a supervisor share."""
+
+    settings: SupervisorSettings
+    starting: asyncio.Semaphore
+    stop: asyncio.Future[None]
+    """Done when the workers shall end."""
+    hurry: asyncio.Future[None]
+    """Done when they shall end at once."""
+
+
+class Slot:
+    """One place in the pool: the same name, command and socket through all restarts."""
+
+    def __init__(self, name: str, launch: Launch, supervisor: Supervisor) -> None:
+        self.name: Final = name
+        self.launch: Final = launch
+        self.state = str(EventKind.STOPPED)
+        """An `EventKind`; `exited` while it waits for the next start."""
+        self.pid: int | None = None
+        self.grace = 0.0
+        self.first_outcome: Final = asyncio.Event()
+        self._supervisor = supervisor
+
+    async def run(self, orders: Orders) -> None:
+        """Until `orders.stop` is done.  Cancelling it kills the worker."""
+        record = RestartRecord(orders.settings.restart)
+        try:
+            while not orders.stop.done():
+                await self._one_life(orders, record)
+        finally:
+            remove_socket(self.launch.socket)
+            self.first_outcome.set()
+            self._tell(EventKind.STOPPED, detail="stopped")
+
+    async def _one_life(self, orders: Orders, record: RestartRecord) -> None:
+        """From one start to the moment of the next, or to the end of all."""
+        output = WorkerOutput(self.name, self._supervisor.line)
+        process: WorkerProcess | None = None
+        code, why = None, ""
+        try:
+            async with orders.starting:
+                if orders.stop.done():
+                    return
+                record.started(time.monotonic())
+                remove_socket(self.launch.socket)
+                try:
+                    process = await WorkerProcess.spawn(self.launch, output)
+                except OSError as exc:
+                    why = f"could not be started: {exc}"
+                ready = process is not None and await self._become_ready(orders, record, process)
+            if process is not None:
+                code, why = await self._until_end(orders, process, ready)
+        finally:
+            if process is not None:
+                await process.end(0.0)  # at once, and nothing but a look when it has ended
+            self.pid = None
+        if not orders.stop.done():
+            await self._after_failure(orders, record, code, why, output.last_lines)
+
+    async def _become_ready(self, orders: Orders, record: RestartRecord, process: WorkerProcess) -> bool:
+        began = time.monotonic()
+        self.pid = process.pid
+        self._tell(EventKind.STARTING, detail=f"starting, process {process.pid}")
+        if not await self._wait_ready(orders, process):
+            return False
+        now = time.monotonic()
+        record.ready(now)
+        self._tell(EventKind.READY, seconds=now - began, detail=f"ready after {now - began:.1f} s")
+        self.first_outcome.set()
+        return True
+
+    async def _until_end(self, orders: Orders, process: WorkerProcess, ready: bool) -> tuple[int, str]:
+        """The exit code and its reading, of a worker that ended by itself, never answered, or was stopped."""
+        if ready:
+            await _first_of(process.exited, orders.stop)
+        if orders.stop.done():
+            return await process.end(self.grace, orders.hurry), ""
+        hung = not process.exited.done()
+        code = await process.end(orders.settings.hung_grace, orders.hurry)
+        if hung:
+            return code, f"did not answer within {orders.settings.start_timeout:g} s and was ended"
+        return code, f"ended by {describe_exit(code)}" if code < 0 else f"ended with {describe_exit(code)}"
+
+    async def _wait_ready(self, orders: Orders, process: WorkerProcess) -> bool:
+        probing = asyncio.ensure_future(self._probe(orders.settings))
+        try:
+            await _first_of(probing, process.exited, orders.stop, timeout=orders.settings.start_timeout)
+            return probing.done() and not process.exited.done() and not orders.stop.done()
+        finally:
+            probing.cancel()
+
+    async def _probe(self, settings: SupervisorSettings) -> None:
+        """Returns when the worker answered for every app."""
+        address = Address(unix=self.launch.socket)
+        for path in self.launch.probe_paths or ("/",):
+            # Polled: another process cannot set an Event.
+            while not (result := await probe.metadata(address, path, settings.probe_timeout)).answered:  # noqa: ASYNC110
+                await asyncio.sleep(settings.probe_interval)
+            if not result.ok and self.launch.probe_paths:
+                self._supervisor.line(f"worker {self.name}: is up, but for GET {path} {result.error}")
+
+    async def _after_failure(
+        self, orders: Orders, record: RestartRecord, code: int | None, why: str, lines: tuple[str, ...]
+    ) -> None:
+        was_loop = record.crash_loop
+        wait = record.ended(time.monotonic(), random.random())
+        self._tell(EventKind.EXITED, code, wait, lines, f"{why}; next start in {wait:.1f} s")
+        if record.crash_loop and not was_loop:
+            text = f"crash loop: failed {record.failures} times in a row, see {self.launch.setting}; its last lines:"
+            self._tell(EventKind.CRASH_LOOP, code, wait, lines, text)
+            for line in lines:
+                self._supervisor.line(f"worker {self.name}: | {line}")
+        if record.crash_loop:
+            self.state = EventKind.CRASH_LOOP
+        self.first_outcome.set()
+        await _first_of(orders.stop, timeout=wait)
+
+    def _tell(
+        self,
+        kind: EventKind,
+        code: int | None = None,
+        seconds: float = 0.0,
+        last: tuple[str, ...] = (),
+        detail: str = "",
+    ) -> None:
+        self.state = kind
+        name = None if code is None else signal_name(code)
+        self._supervisor.emit(
+            WorkerEvent(
+                worker=self.name,
+                kind=kind,
+                pid=self.pid,
+                code=code,
+                signal=name,
+                seconds=seconds,
+                last_lines=last,
+                detail=detail,
+            )
+        )
+
+
+async def _first_of(*futures: asyncio.Future[int] | asyncio.Future[None], timeout: float | None = None) -> None:
+    """Waits for the first of `futures` or `timeout` seconds, and cancels none of them."""
+    await asyncio.wait(futures, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
