@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from bokeh_gateway.config.cross import Parts, cross_check
 from bokeh_gateway.config.expand import expand
 from bokeh_gateway.config.fields import Context
-from bokeh_gateway.config.mistake import KeyMistake, explain, key_text, mistake, unknown_key
+from bokeh_gateway.config.mistake import KeyMistake, explain, mistake, unknown_key
 from bokeh_gateway.config.mistake import Path as KeyPath
 from bokeh_gateway.config.schema import Config, Pool, Route, Table, Tls
 from bokeh_gateway.errors import ConfigError, ConfigErrors
@@ -55,11 +55,10 @@ def parse(data: Mapping[str, Any], base: Path, environ: Mapping[str, str], sourc
         ConfigErrors: every mistake; `source` is the name of the file in them.
     """
     expanded, unset = expand(dict(data), environ)
-    reader = _Reader(_with_environ(expanded, environ), Context(base.absolute()), [path for path, _ in unset])
+    reader = _Reader(_with_environ(expanded, environ), Context(base.absolute()), unset)
     config = reader.read()
-    mistakes = [error for _, error in unset] + reader.mistakes
-    if mistakes:
-        raise ConfigErrors(source, mistakes)
+    if config is None:
+        raise ConfigErrors(source, reader.mistakes)
     return config
 
 
@@ -109,14 +108,14 @@ def _tls_defaults(environ: Mapping[str, str]) -> dict[str, str]:
 class _Reader:
     """Reads table by table, so that a mistake in one leaves the others to be checked."""
 
-    def __init__(self, data: Mapping[str, Any], context: Context, unset: list[KeyPath]) -> None:
-        self.mistakes: list[ConfigError] = []
+    def __init__(self, data: Mapping[str, Any], context: Context, unset: list[tuple[KeyPath, ConfigError]]) -> None:
+        self.mistakes = [error for _, error in unset]
         self._data = data
         self._context = context
-        self._unset = unset
+        self._unset = [path for path, _ in unset]
 
-    def read(self) -> Config:
-        """The configuration; of no use when `mistakes` is not empty."""
+    def read(self) -> Config | None:
+        """The configuration, or None when there are `mistakes`."""
         plain = {
             name: self._table((name,), type(field.default))
             for name, field in Config.model_fields.items()
@@ -128,7 +127,7 @@ class _Reader:
         self._unknown_tables()
         self._cross_check(plain, tls, pools, routes)
         if self.mistakes:
-            return Config()
+            return None
         route = tuple(routes.values()) or (Route(pool=next(iter(pools))),)
         return Config.model_validate({**plain, "tls": tls, "pool": pools, "route": route})
 
@@ -181,6 +180,6 @@ class _Reader:
         self, plain: Mapping[str, Any], tls: Tls | None, pools: dict[str, Pool], routes: dict[int, Route]
     ) -> None:
         joined = {name: plain[name] for name in ("gateway", "sessions", "timeouts", "metrics")}
-        told = {error.key for error in self.mistakes} | {key_text(path) for path in self._unset}
+        told = {error.key for error in self.mistakes}
         found = cross_check(Parts(self._data, tls=tls, pools=pools, routes=routes, **joined))
         self.mistakes += [error for error in found if error.key not in told]

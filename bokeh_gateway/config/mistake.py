@@ -1,6 +1,7 @@
 """How a mistake in the file is said: the key as the file writes it, a value that is safe to show, the nearest name.
 
-Secrets are never shown: neither those of the secret keys, nor what stands under a key that may be a misspelt one.  Pure.
+Secrets are never shown: neither those of the secret keys, nor what stands under a key that may be a misspelt one.
+Pure: no I/O.
 """
 
 from __future__ import annotations
@@ -72,7 +73,9 @@ def key_text(path: Path) -> str:
 
 def shown(path: Path, value: object) -> object:
     """The value as a message may show it."""
-    if any(part in SECRET_KEYS for part in path) or "env" in path:
+    # A pool may have any name, so that the names of keys count only where keys stand.
+    keys = path[2:] if path[:1] == ("pool",) else path
+    if any(part in SECRET_KEYS for part in keys) or keys[:1] == ("env",):
         return "***"
     if isinstance(value, Mapping):
         return Brief("{...}")
