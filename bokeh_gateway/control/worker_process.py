@@ -14,6 +14,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterable
+from enum import Enum
 from pathlib import Path
 from typing import Final
 
@@ -25,6 +26,14 @@ READ_SIZE: Final = 65536
 """Bytes read in one turn of the loop."""
 FLOOD_PAUSE: Final = 0.05
 """Seconds between reads while lines are being dropped: a flood then costs the loop some 1 MB of reading a second."""
+
+
+class Read(Enum):
+    """What came of one read."""
+
+    DATA = "data"
+    NOTHING = "nothing now"
+    END = "end of file"
 
 
 class WorkerProcess:
@@ -57,10 +66,7 @@ class WorkerProcess:
         leash_fd, lifeline = os.pipe() if use_pipe else (-1, -1)
         try:
             process = await asyncio.create_subprocess_exec(
-                *leashed(
-                    find_program(launch.argv, python, search_path),
-                    pipe=use_pipe,
-                ),
+                *leashed(find_program(launch.argv, python, search_path), pipe=use_pipe),
                 stdin=leash_fd if use_pipe else asyncio.subprocess.DEVNULL,
                 stdout=write_fd,
                 stderr=write_fd,
@@ -109,25 +115,24 @@ class WorkerProcess:
     def _drain(self) -> None:
         """The last words: what fits into a pipe, never more than a child that still writes could make of it."""
         for _ in range(16):
-            if not self._read():
+            if self._read() is not Read.DATA:
                 break
         self._output.close(time.monotonic())
 
     def _readable(self) -> None:
-        if not self._read():
-            self._loop.remove_reader(self._fd)  # end of file: it closed its output, and may live on
+        if self._read() is Read.END:
+            self._loop.remove_reader(self._fd)  # it closed its output, and may live on
         elif self._output.over_budget:
             self._loop.remove_reader(self._fd)
             self._resume = self._loop.call_later(FLOOD_PAUSE, self._loop.add_reader, self._fd, self._readable)
 
-    def _read(self) -> bool:
-        """Reads once; False at the end of the output, or when there is nothing now."""
+    def _read(self) -> Read:
         try:
             data = os.read(self._fd, READ_SIZE)
         except BlockingIOError:
-            return False
+            return Read.NOTHING
         self._output.feed(data, time.monotonic())
-        return bool(data)
+        return Read.DATA if data else Read.END
 
 
 def leashed(command: Iterable[str], *, pipe: bool) -> tuple[str, ...]:
