@@ -22,8 +22,8 @@ _MAIN: Final = tuple(f"js/bokeh{part}.min.js" for part in ("", "-widgets", "-tab
 class AssetFile:
     """One address: where its file lies, and what of it is in memory."""
 
-    __slots__ = ("content", "digest", "hashed", "keep", "listed", "media_type", "other", "path", "queries", "size",
-                 "stamp", "steady", "variants")  # fmt: skip
+    __slots__ = ("checked", "content", "digest", "hashed", "keep", "listed", "media_type", "other", "path", "queries",
+                 "size", "stamp", "steady", "variants")  # fmt: skip
 
     def __init__(self, path: str, queries: frozenset[bytes], *, hashed: bool, steady: bool, keep: bool) -> None:
         self.path = path
@@ -40,6 +40,8 @@ class AssetFile:
         """The same address in another environment's packages."""
         self.content: bytes | None = None
         self.digest = ""
+        self.checked = 0.0
+        """Seconds of the monotonic clock when memory was last compared with the disk."""
         self.size = 0
         """Bytes held, all codings together."""
         self.variants: dict[str, tuple[Held, Held]] = {}
@@ -76,6 +78,6 @@ def _walk(root: Path) -> Iterator[tuple[str, str]]:
             with contextlib.suppress(OSError, UnicodeEncodeError):
                 path.encode("utf-8")
                 found = os.stat(path)
-                inside = os.path.realpath(path).startswith(top + os.sep)
+                inside = not os.path.islink(path) or os.path.realpath(path).startswith(top + os.sep)
                 if stat.S_ISREG(found.st_mode) and found.st_size <= LARGEST and inside:
                     yield os.path.relpath(path, top), path

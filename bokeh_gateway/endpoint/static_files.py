@@ -13,6 +13,7 @@ import hashlib
 import os
 import stat
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -33,6 +34,8 @@ from bokeh_gateway.endpoint.representation import (
     compressible,
 )
 
+CHECK: Final = 1.0
+"""Seconds for which a file without a version in its address is not looked at again."""
 SMALLEST: Final = 512
 """Bytes; below it a coding saves no packet."""
 
@@ -131,7 +134,7 @@ class StaticFiles:
 
     def _settle(self, file: AssetFile, query: bytes) -> tuple[AssetFile, bool] | None:
         """(file, whether the query names its content), read into memory; None: ask the workers."""
-        named = [item for item in query.split(b"&") if item == b"v" or item.startswith(b"v=")]
+        named = query and [item for item in query.split(b"&") if item == b"v" or item.startswith(b"v=")]
         if not named:
             # Which of two environments the page came from only its worker knows.
             if file.other is not None or not self._fresh(file):
@@ -146,11 +149,15 @@ class StaticFiles:
 
     def _fresh(self, file: AssetFile) -> bool:
         """Whether memory holds what the disk holds, read anew if need be: an upgrade may come under our feet."""
+        now = time.monotonic()
+        if file.content is not None and now - file.checked < CHECK:
+            return True
         try:
-            now = stamp(os.stat(file.path))
+            found = stamp(os.stat(file.path))
         except OSError:
             return False
-        return (file.content is not None and now == file.stamp) or self._load(file)
+        file.checked = now
+        return (file.content is not None and found == file.stamp) or self._load(file)
 
     def _load(self, file: AssetFile) -> bool:
         """Read the file into memory.  On the loop: once for each file, 3 ms for BokehJS."""
