@@ -7,6 +7,7 @@ Nothing is created or changed.
 from __future__ import annotations
 
 import errno
+import importlib.util
 import os
 import shutil
 import socket
@@ -59,12 +60,17 @@ def warnings(config: Config, path: Path | None = None) -> list[str]:
     ]
 
 
-def find_program(name: str, path: str | None = None) -> str | None:
-    """The program that `name` means: a path, or looked up on `path` (PATH) and then beside this interpreter.
+def find_program(name: str, path: str | None = None, python: str | None = None) -> str | None:
+    """The program that `name` means: a path, or looked up beside `python` (this interpreter) and then on `path` (PATH).
 
-    The second place is for a gateway that was started by its full path from an environment that is not activated.
+    Beside the interpreter first, so that an environment need not be activated; `bokeh` and `panel` that are in neither
+    place are modules of that interpreter.
     """
-    return shutil.which(name, path=path) or shutil.which(name, path=os.path.dirname(sys.executable))
+    interpreter = python or sys.executable
+    found = shutil.which(name, path=os.path.dirname(interpreter) or os.defpath) or shutil.which(name, path=path)
+    if found is None and name in ("bokeh", "panel") and (python or importlib.util.find_spec(name)):
+        return interpreter
+    return found
 
 
 def _listeners(config: Config, bind: bool) -> Iterator[ConfigError]:
@@ -157,15 +163,18 @@ def _can_be_written(path: Path) -> bool:
 
 
 def _programs(config: Config) -> Iterator[ConfigError]:
-    wanted: list[tuple[str, str | None, str | None]] = [("static.python", config.static.python, None)]
+    if config.static.python and find_program(config.static.python) is None:
+        yield _no_program("static.python", config.static.python)
     for name, pool in config.pool.items():
         path = pool.env.get("PATH")
-        wanted.append((f"pool.{name}.python", pool.python, path))
-        if pool.serve:
-            wanted.append((f"pool.{name}.command[0]", pool.command[0], path))
-    for key, program, path in wanted:
-        if program and find_program(program, path) is None:
-            yield ConfigError(key, program, "a program that can be run, on PATH or by its path")
+        if pool.python and find_program(pool.python, path) is None:
+            yield _no_program(f"pool.{name}.python", pool.python)
+        if pool.serve and find_program(pool.command[0], path, pool.python) is None:
+            yield _no_program(f"pool.{name}.command[0]", pool.command[0])
+
+
+def _no_program(key: str, program: str) -> ConfigError:
+    return ConfigError(key, program, "a program that can be run, on PATH or by its path")
 
 
 def _apps(name: str, pool: Pool) -> Iterator[ConfigError]:

@@ -49,9 +49,20 @@ _SPECIAL: Final[dict[bytes, int]] = {
 }
 
 _USUAL_CONNECTION: Final = frozenset(
-    {b"keep-alive", b"Keep-Alive", b"close", b"Close", b"upgrade", b"Upgrade", b"keep-alive, Upgrade", b"Upgrade, keep-alive"}
+    {
+        b"keep-alive",
+        b"Keep-Alive",
+        b"close",
+        b"Close",
+        b"upgrade",
+        b"Upgrade",
+        b"keep-alive, Upgrade",
+        b"Upgrade, keep-alive",
+    }
 )
-_KEPT_WHEN_NOMINATED: Final = frozenset({b"host", b"content-length", b"transfer-encoding", b"close", b"keep-alive", b"upgrade"})
+_KEPT_WHEN_NOMINATED: Final = frozenset(
+    {b"host", b"content-length", b"transfer-encoding", b"close", b"keep-alive", b"upgrade"}
+)
 
 
 class BadHead(ValueError):
@@ -161,7 +172,9 @@ class RequestHead:
         if coding is not None:
             self._set_coding(coding)
         if self.length >= ABSURD_LENGTH:
-            raise BadHead(413, f"A body of {self.length} bytes was announced; 1 TiB is refused whatever [limits] body_size says.")
+            raise BadHead(
+                413, f"A body of {self.length} bytes was announced; 1 TiB is refused whatever [limits] body_size says."
+            )
         if connection is not None:
             self._set_connection(connection, upgrade)
 
@@ -219,10 +232,7 @@ class RequestHead:
     def _drop_nominated(self, names: set[bytes]) -> None:
         plain = self.plain
         self.plain = [
-            piece
-            for at in range(0, len(plain), 4)
-            if plain[at].lower() not in names
-            for piece in plain[at : at + 4]
+            piece for at in range(0, len(plain), 4) if plain[at].lower() not in names for piece in plain[at : at + 4]
         ]
 
     def get(self, name: bytes) -> bytes | None:

@@ -1,0 +1,156 @@
+"""The command line: `bokeh-gateway --config gw.toml`, and `check`, `serve`, `demo`.
+
+Exit status: 0 asked to stop, 1 failed, 2 wrong usage or configuration (`check`: 1 when it found mistakes).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import resource
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import click
+import uvloop
+
+from bokeh_gateway import __version__
+from bokeh_gateway.app import GatewayApp
+from bokeh_gateway.config import check as checks
+from bokeh_gateway.config.load import load, parse
+from bokeh_gateway.config.schema import Config
+from bokeh_gateway.errors import ConfigErrors
+from bokeh_gateway.observe.logging_setup import configure
+
+log = logging.getLogger("bokeh_gateway")
+
+DEMO: Final = Path(__file__).parent / "demo_app"
+ENOUGH_FILES: Final = 8192
+"""Descriptors below which a warning is due: a WebSocket takes two."""
+
+_config_option = click.option(
+    "--config",
+    "-c",
+    "config_path",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The configuration file, gw.toml.",
+)
+
+
+@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@_config_option
+@click.version_option(__version__, prog_name="bokeh-gateway")
+@click.pass_context
+def main(context: click.Context, config_path: Path | None) -> None:
+    """The reverse proxy and load balancer that knows Bokeh.
+
+    `bokeh-gateway --config gw.toml` runs it.
+    """
+    if context.invoked_subcommand is not None:
+        context.obj = config_path
+        return
+    if config_path is None:
+        raise click.UsageError("--config is missing; `bokeh-gateway serve app.py` needs no file.", context)
+    path = config_path
+    sys.exit(_run(lambda: load(path, os.environ)))
+
+
+@main.command()
+@_config_option
+@click.pass_context
+def check(context: click.Context, config_path: Path | None) -> None:
+    """Report every mistake in a configuration and in what it names; exit status 0 or 1."""
+    path = config_path or context.obj
+    if path is None:
+        raise click.UsageError("--config is missing.", context)
+    try:
+        config = load(path, os.environ)
+    except ConfigErrors as errors:
+        click.echo(str(errors), err=True)
+        sys.exit(1)
+    for warning in checks.warnings(config, path):
+        click.echo(f"{path}: warning: {warning}", err=True)
+    found = checks.check_environment(config)
+    for error in found:
+        click.echo(f"{path}: {error}", err=True)
+    if found:
+        sys.exit(1)
+    click.echo(f"{path}: good")
+
+
+@main.command()
+@click.argument("apps", nargs=-1, required=True)
+@click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Worker processes.")
+@click.option("--listen", default="127.0.0.1:8080", show_default=True, help="HOST:PORT to listen on.")
+@click.option("--panel", is_flag=True, help="Run the workers with `panel serve`.")
+@click.option("--allow-origin", "origins", multiple=True, help="A page that may embed the apps, as HOST[:PORT].")
+def serve(apps: tuple[str, ...], workers: int, listen: str, panel: bool, origins: tuple[str, ...]) -> None:
+    """Run Bokeh apps behind the gateway, without a configuration file."""
+    sys.exit(_run(lambda: _serve_config(apps, workers, listen, panel=panel, origins=origins)))
+
+
+@main.command()
+@click.option("--workers", type=click.IntRange(1, 64), default=3, show_default=True, help="Worker processes.")
+@click.option("--listen", default="127.0.0.1:8080", show_default=True, help="HOST:PORT to listen on.")
+def demo(workers: int, listen: str) -> None:
+    """Run the app that ships in the package."""
+    sys.exit(_run(lambda: _serve_config((str(DEMO),), workers, listen)))
+
+
+def _serve_config(
+    apps: tuple[str, ...], workers: int, listen: str, *, panel: bool = False, origins: tuple[str, ...] = ()
+) -> Config:
+    pool: dict[str, Any] = {"serve": list(apps), "workers": workers}
+    if panel:
+        pool["command"] = ["panel", "serve"]
+    data: dict[str, Any] = {
+        "gateway": {"listen": [listen]},
+        "pool": {"apps": pool},
+        "origins": {"allow": list(origins)},
+    }
+    if os.environ.get("BOKEH_SSL_CERTFILE"):
+        # As `bokeh serve` does: with a certificate in the environment the address speaks TLS.
+        data["gateway"] = {"listen": []}
+        data["tls"] = {"listen": [listen]}
+    return parse(data, Path.cwd(), os.environ, "bokeh-gateway serve")
+
+
+def _run(read: Callable[[], Config]) -> int:
+    """Runs the gateway; the exit status."""
+    try:
+        config = read()
+    except ConfigErrors as errors:
+        click.echo(str(errors), err=True)
+        return 2
+    handler = configure(config.log.level)
+    try:
+        _raise_file_limit()
+        for warning in checks.warnings(config):
+            log.warning("%s", warning)
+        return uvloop.run(_main(config, read))
+    except ConfigErrors as errors:
+        click.echo(str(errors), err=True)
+        return 2
+    finally:
+        handler.flush()
+        handler.writer.flush()
+        handler.writer.close()
+
+
+async def _main(config: Config, read: Callable[[], Config]) -> int:
+    return await GatewayApp(config, asyncio.get_running_loop(), reload_config=read).run()
+
+
+def _raise_file_limit() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    if hard < ENOUGH_FILES:
+        log.warning("only %d open files are allowed (ulimit -n): every WebSocket takes two of them", hard)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,291 @@
+"""Where a request goes: the policies are asked in order, then the route's endpoint gets it.
+
+Order: https, path, route, static assets, then for a Bokeh pool origin and session.  Whoever is refused has reached no worker.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from time import time
+from typing import TYPE_CHECKING, Any, Final
+
+from tornado.httputil import HTTPMessageDelegate, HTTPServerConnectionDelegate
+
+from bokeh_gateway.bokeh.paths import Kind, app_path, split
+from bokeh_gateway.bokeh.request import NOTHING, session_refs
+from bokeh_gateway.endpoint.failure import explain
+from bokeh_gateway.endpoint.file_body import FileBody
+from bokeh_gateway.endpoint.file_slice import FileSlice
+from bokeh_gateway.endpoint.fleet import Fleet
+from bokeh_gateway.endpoint.proxy import Proxy
+from bokeh_gateway.endpoint.representation import Answer
+from bokeh_gateway.endpoint.router import Mount, Router, has_dot_segments
+from bokeh_gateway.endpoint.static_files import StaticFiles
+from bokeh_gateway.endpoint.static_folder import StaticFolder
+from bokeh_gateway.endpoint.websocket import WebSocketProxy
+from bokeh_gateway.http.forwarded import TrustedProxies, resolve, split_host
+from bokeh_gateway.http.head import BadHead, RequestHead, check_websocket
+from bokeh_gateway.policy.limits import SessionRate
+from bokeh_gateway.policy.origin import OriginPolicy
+from bokeh_gateway.policy.session import SessionPolicy
+from bokeh_gateway.policy.verdict import Deny
+from bokeh_gateway.wire.tunnel import Tunnel, TunnelSettings
+
+if TYPE_CHECKING:
+    from bokeh_gateway.balance.pool import Pool
+    from bokeh_gateway.wire.exchange import Exchange
+
+log = logging.getLogger(__name__)
+
+_REFUSED_METHODS: Final = frozenset({b"TRACE", b"CONNECT"})
+_NOT_A_PAGE: Final = (b".ico", b".js", b".css", b".png", b".svg", b".map", b".woff2", b".webmanifest")
+"""Endings that browsers ask for by themselves, and that no app is mounted at."""
+
+
+@dataclass(slots=True, kw_only=True)
+class DispatchSettings:
+    """What the dispatcher decides by; immutable once in use."""
+
+    router: Router
+    fleet: Fleet
+    origins: OriginPolicy
+    sessions: SessionPolicy
+    secret: bytes | None
+    """Signs the ids that the gateway mints; None where they are not signed."""
+    tunnel: TunnelSettings
+    trusted: TrustedProxies
+    assets: StaticFiles | None = None
+    folders: Mapping[str, StaticFolder] = field(default_factory=dict)
+    applications: Mapping[str, HTTPServerConnectionDelegate] = field(default_factory=dict)
+    """Tornado applications by the name of the route that they are mounted at."""
+    https_port: int | None = None
+    """Where plain requests are redirected to; None: they are served."""
+    rate: SessionRate | None = None
+    token_warn_size: int = 32 * 1024
+    on_open: Callable[[Exchange], None]
+    on_close: Callable[[Exchange, Tunnel], None]
+
+
+class Refusal(HTTPMessageDelegate):
+    """Answers at once, whatever follows the head."""
+
+    __slots__ = ("_answer",)
+
+    def __init__(self, answer: Callable[[], None]) -> None:
+        self._answer = answer
+
+    def begin(self) -> None:
+        self._answer()
+
+
+class Dispatch(HTTPServerConnectionDelegate):
+    """The policy chain and the router, under Tornado's contract for servers."""
+
+    def __init__(self, settings: DispatchSettings) -> None:
+        self._settings = settings
+        self._router = settings.router
+        self._fleet = settings.fleet
+        self._assets = settings.assets
+        self._warned: set[bytes] = set()
+
+    def start_request(self, server_conn: object, request_conn: Any) -> HTTPMessageDelegate:
+        """`request_conn` is an `Exchange` whose head has been read."""
+        exchange: Exchange = request_conn
+        settings = self._settings
+        head = exchange.head
+        host = head.host
+        connection = exchange.connection
+        if connection.trusted:
+            host = self._hear_proxy(exchange)
+        if settings.https_port is not None and not exchange.secure:
+            return self._to_https(exchange, host, settings.https_port)
+        if head.method in _REFUSED_METHODS:
+            return _refuse(
+                exchange,
+                Deny(405, "method-refused", f"{head.method.decode()} is not served."),
+                b"Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n",
+            )
+        path = head.path
+        if path == b"*":
+            return Refusal(lambda: exchange.respond(204, b"Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n"))
+        if has_dot_segments(path):
+            return _refuse(exchange, Deny(400, "dot-segments", "The path has `.` or `..` segments."))
+        mount = self._router.match(host, path)
+        if mount is None or mount.pool:
+            answer = self._asset(head, mount)
+            if answer is not None:
+                return self._static(exchange, answer)
+        if mount is None:
+            return _refuse(
+                exchange,
+                Deny(404, "no-route", f"No route for {_shown(host)} and this path.", '[[route]] path = "/..."'),
+            )
+        exchange.route = mount.label
+        if mount.pool:
+            return self._to_pool(exchange, mount, self._fleet.pools[mount.pool], host)
+        if mount.folder:
+            return self._to_folder(exchange, mount)
+        application = settings.applications.get(mount.label)
+        if application is not None:
+            return application.start_request(server_conn, exchange)
+        return _redirect(exchange, mount.redirect.encode("latin-1"))
+
+    def on_close(self, server_conn: object) -> None:
+        for application in self._settings.applications.values():
+            application.on_close(server_conn)
+
+    def _hear_proxy(self, exchange: Exchange) -> bytes:
+        """What a trusted proxy says about the client counts; returns the host that the browser sees."""
+        connection = exchange.connection
+        scheme = "https" if connection.secure else "http"
+        head = exchange.head
+        said = resolve(head.pairs, connection.remote_ip, scheme, connection.port, head.host, self._settings.trusted)
+        exchange.client = said.client
+        exchange.secure = said.scheme == "https"
+        exchange.forward_lines = said.lines
+        return said.host
+
+    def _to_https(self, exchange: Exchange, host: bytes, port: int) -> HTTPMessageDelegate:
+        name = host if host.endswith(b"]") else host.rpartition(b":")[0] or host
+        where = b"https://" + name + (b"" if port == 443 else b":%d" % port) + exchange.head.target
+        return _redirect(exchange, where)
+
+    # Static files.
+
+    def _asset(self, head: RequestHead, mount: Mount | None) -> Answer | None:
+        if self._assets is None or b"/static/" not in head.path:
+            return None
+        if mount is not None and self._fleet.pools[mount.pool].kind == "http" and not head.query.startswith(b"v="):
+            return None  # another site's own /static/ may have a file of the same name
+        return self._assets.lookup(head.method, head.path, head.query, head.get)
+
+    def _to_folder(self, exchange: Exchange, mount: Mount) -> HTTPMessageDelegate:
+        head = exchange.head
+        if head.path == mount.path:
+            return _to_slash(exchange)
+        if not head.path.startswith(mount.inside):
+            return _refuse(exchange, Deny(404, "not-found", ""))
+        folder = self._settings.folders[mount.folder]
+        return self._static(exchange, folder.lookup(head.method, head.path[len(mount.inside) :], head.query, head.get))
+
+    @staticmethod
+    def _static(exchange: Exchange, answer: Answer) -> HTTPMessageDelegate:
+        body = answer.body
+        if isinstance(body, FileSlice):
+            return FileBody(exchange, answer.status, answer.headers, body)
+        return Refusal(lambda: exchange.respond(answer.status, answer.headers, body))
+
+    # Pools.
+
+    def _to_pool(self, exchange: Exchange, mount: Mount, pool: Pool, host: bytes) -> HTTPMessageDelegate:
+        head = exchange.head
+        if mount.path and not head.path.startswith(mount.inside):
+            if head.path != mount.path:
+                return _refuse(exchange, Deny(400, "path-encoded", "The route's path is spelled with escapes."))
+            if head.method in (b"GET", b"HEAD") and not head.upgrade and (pool.kind == "bokeh" or mount.strip):
+                return _to_slash(exchange)
+        if head.upgrade == b"websocket":
+            return self._to_websocket(exchange, mount, pool, host)
+        if pool.kind == "http":
+            return Proxy(exchange, self._fleet, pool, mount)
+        return self._to_bokeh(exchange, mount, pool)
+
+    def _to_bokeh(self, exchange: Exchange, mount: Mount, pool: Pool) -> HTTPMessageDelegate:
+        settings = self._settings
+        head = exchange.head
+        refs = session_refs(head)
+        page = head.method == b"GET" and self._may_be_page(head.path)
+        if refs is NOTHING and not page:
+            return Proxy(exchange, self._fleet, pool, mount)
+        named = settings.sessions.check_page(refs, time())
+        if isinstance(named, Deny):
+            return _refuse(exchange, named)
+        if page and settings.rate is not None:
+            denied = settings.rate.check(exchange.client, exchange.connection.edge.sweep.now)
+            if denied is not None:
+                return _refuse(exchange, denied)
+        return Proxy(
+            exchange, self._fleet, pool, mount, named.session_id, mint=named.mint and page, secret=settings.secret
+        )
+
+    @staticmethod
+    def _may_be_page(path: bytes) -> bool:
+        """Any GET may be one, but for what is certainly something else."""
+        kind = split(path).kind
+        if kind is Kind.PAGE:
+            return not path.endswith(_NOT_A_PAGE)
+        return kind is Kind.AUTOLOAD
+
+    def _to_websocket(self, exchange: Exchange, mount: Mount, pool: Pool, host: bytes) -> HTTPMessageDelegate:
+        settings = self._settings
+        head = exchange.head
+        try:
+            key = check_websocket(head)
+        except BadHead as bad:
+            return _refuse(exchange, Deny(bad.status, "websocket-handshake", bad.detail), bad.headers)
+        session_id: str | None = None
+        if pool.kind == "bokeh":
+            denied = settings.origins.check(
+                [origin.decode("latin-1") for origin in head.origins], host.decode("latin-1"), exchange.secure
+            )
+            if denied is not None:
+                return _refuse(exchange, denied)
+            refs = session_refs(head)
+            named = settings.sessions.check_websocket(refs, time())
+            if isinstance(named, Deny):
+                return _refuse(exchange, named)
+            session_id = named.session_id
+            if refs.subprotocol is not None:
+                self._note_token(head, len(refs.subprotocol))
+        return WebSocketProxy(
+            exchange,
+            self._fleet,
+            pool,
+            mount,
+            session_id,
+            key=key,
+            settings=settings.tunnel,
+            on_open=settings.on_open,
+            on_close=settings.on_close,
+        )
+
+    def _note_token(self, head: RequestHead, size: int) -> None:
+        self._fleet.metrics.token_bytes.observe(size)
+        app = app_path(head.path)
+        if size > self._settings.token_warn_size and app not in self._warned and len(self._warned) < 1000:
+            self._warned.add(app)
+            log.warning(
+                "%s: session tokens of %d bytes: proxies in front of the gateway may refuse them; the page request's "
+                "headers and cookies are in them (bokeh serve --exclude-cookies, --exclude-headers)",
+                app.decode("latin-1"),
+                size,
+            )
+
+
+def _refuse(exchange: Exchange, deny: Deny, headers: bytes = b"") -> HTTPMessageDelegate:
+    def answer() -> None:
+        exchange.reason = deny.reason
+        exchange.refusal = deny
+        if exchange.head.has_body:
+            exchange.keep = False
+        lines, body = explain(deny.status, deny.detail, deny.setting, exchange.head.get(b"accept") or b"")
+        exchange.respond(deny.status, headers + lines, body)
+
+    return Refusal(answer)
+
+
+def _redirect(exchange: Exchange, where: bytes) -> HTTPMessageDelegate:
+    return Refusal(lambda: exchange.respond(308, b"Location: " + where + b"\r\n"))
+
+
+def _to_slash(exchange: Exchange) -> HTTPMessageDelegate:
+    """The mount point itself: what is behind it links relative to the slash."""
+    head = exchange.head
+    query = b"?" + head.query if b"?" in head.target else b""
+    return _redirect(exchange, head.path + b"/" + query)
+
+
+def _shown(host: bytes) -> str:
+    return split_host(host)[0] if host else "no host"

@@ -1,0 +1,166 @@
+"""The workers as the data plane uses them: connections, counts, sessions that wait, and who is out of use for now."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from random import SystemRandom
+from secrets import token_urlsafe
+from typing import TYPE_CHECKING, Final
+
+from bokeh_gateway.balance.affinity import Choice, choose
+from bokeh_gateway.balance.board import PAGES, REQUESTS, TUNNELS, Board
+from bokeh_gateway.balance.pending import PendingPages
+from bokeh_gateway.balance.pick import least_loaded
+from bokeh_gateway.bokeh.session_id import mint
+from bokeh_gateway.errors import WorkerRefused
+from bokeh_gateway.wire.upstream import Link
+
+if TYPE_CHECKING:
+    from bokeh_gateway.balance.pool import Pool, Worker
+    from bokeh_gateway.observe.metrics import Metrics
+    from bokeh_gateway.wire.sweep import Sweep
+    from bokeh_gateway.wire.tunnel import Tunnel
+
+log = logging.getLogger(__name__)
+
+TRY_AGAIN: Final = 1.0
+"""Seconds between two tries to reach a worker that refused."""
+LEARNED: Final = 20_000
+"""Sessions that workers named by themselves and whose worker is remembered; the oldest are forgotten first."""
+
+
+class Fleet:
+    """Every worker of every pool, of one gateway process."""
+
+    def __init__(
+        self,
+        pools: Mapping[str, Pool],
+        board: Board,
+        loop: asyncio.AbstractEventLoop,
+        sweep: Sweep,
+        metrics: Metrics,
+        connect_timeout: float,
+        row: int = 0,
+    ) -> None:
+        self.pools = dict(pools)
+        self.links: dict[int, Link] = {
+            worker.index: Link(worker.name, worker.address, loop, sweep)
+            for pool in pools.values()
+            for worker in pool.workers
+        }
+        self.metrics = metrics
+        self.tunnels: dict[Tunnel, Worker] = {}
+        self._board = board
+        self._row = board.row(row)
+        self._loop = loop
+        self._sweep = sweep
+        self._connect_timeout = connect_timeout
+        self._pending = PendingPages()
+        self._learned: dict[str, Worker] = {}
+        self._turn = SystemRandom().randrange(1 << 16)
+        self._probing: dict[Worker, asyncio.Task[None]] = {}
+        sweep.every(self._expire_pages)
+
+    # Choosing.
+
+    def for_new(self, pool: Pool) -> Worker | None:
+        """The least loaded worker; None when none can be used."""
+        self._turn += 1
+        return least_loaded(pool.workers, self._board.loads(), self._turn)
+
+    def for_session(self, pool: Pool, session_id: str) -> Choice | None:
+        """The worker of a session; None when none of the pool can be used."""
+        if self._learned:
+            worker = self._learned.get(session_id)
+            if worker is not None and worker.up and worker in pool.workers:
+                return Choice(worker, False)
+        return choose(pool, session_id)
+
+    def mint(self, worker: Worker, secret: bytes | None) -> str:
+        """A new session id that names `worker`."""
+        return mint(worker.key, token_urlsafe(32), secret)
+
+    # Counting.
+
+    def request_began(self, worker: Worker) -> None:
+        self._row.add(REQUESTS, worker.index)
+
+    def request_ended(self, worker: Worker) -> None:
+        self._row.add(REQUESTS, worker.index, -1)
+
+    def page_served(self, worker: Worker, session_id: str) -> None:
+        """A page went out: its session is on the worker already, its WebSocket is still to come."""
+        earlier = self._pending.served(session_id, worker, self._sweep.now)
+        if earlier is not None:
+            self._row.add(PAGES, earlier.index, -1)
+            self.metrics.page_connected(earlier.name)
+        self._row.add(PAGES, worker.index)
+        self.metrics.page_served(worker.name)
+
+    def learn(self, worker: Worker, session_id: str) -> None:
+        """A worker named a session by itself: whatever names it later belongs there."""
+        learned = self._learned
+        if len(learned) >= LEARNED:
+            del learned[next(iter(learned))]
+        learned[session_id] = worker
+
+    def tunnel_opened(self, worker: Worker, session_id: str | None, tunnel: Tunnel) -> None:
+        self.tunnels[tunnel] = worker
+        self._row.add(TUNNELS, worker.index)
+        self.metrics.tunnel_opened(worker.name)
+        if session_id is None:
+            return
+        waited = self._pending.connected(session_id)
+        if waited is not None:
+            self._row.add(PAGES, waited.index, -1)
+            self.metrics.page_connected(waited.name)
+
+    def tunnel_closed(self, tunnel: Tunnel) -> None:
+        worker = self.tunnels.pop(tunnel)
+        self._row.add(TUNNELS, worker.index, -1)
+        self.metrics.tunnel_closed(worker.name)
+
+    def _expire_pages(self, now: float) -> None:
+        for worker in self._pending.expire(now):
+            self._row.add(PAGES, worker.index, -1)
+            self.metrics.page_expired(worker.name)
+
+    # Who can be used.
+
+    def set_up(self, worker: Worker, up: bool) -> None:
+        """The control plane knows whether the worker answers."""
+        worker.up = up
+        self.metrics.worker_up.set(worker.name, to=int(up))
+
+    def refused(self, worker: Worker, error: WorkerRefused) -> None:
+        """Nobody listens there: the worker gets nothing until it can be reached again."""
+        self.metrics.upstream_retries.add(worker.name)
+        if worker.up:
+            log.warning("%s; it is out of use, and tried again every %g s", error, TRY_AGAIN)
+            self.set_up(worker, False)
+        if worker not in self._probing:
+            self._probing[worker] = self._loop.create_task(self._probe(worker))
+
+    async def _probe(self, worker: Worker) -> None:
+        link = self.links[worker.index]
+        try:
+            while not worker.up:
+                await asyncio.sleep(TRY_AGAIN)
+                try:
+                    upstream = await link.connect(self._connect_timeout)
+                except WorkerRefused:
+                    continue
+                link.release(upstream)
+                if not worker.up:
+                    log.warning("%s at %s answers again", worker.name, worker.address)
+                    self.set_up(worker, True)
+        finally:
+            del self._probing[worker]
+
+    def close(self) -> None:
+        for task in list(self._probing.values()):
+            task.cancel()
+        for link in self.links.values():
+            link.close()

@@ -1,0 +1,391 @@
+"""A request handed to a worker, and its answer handed back: streamed both ways, tried again only where that is safe.
+
+Only what nothing has been answered to is tried again: on a fresh connection when a kept one turned out to be stale, on
+another worker when one refused or died.  Source: RFC 9110 section 9.2.2.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Final
+
+from tornado.httputil import HTTPMessageDelegate
+
+from bokeh_gateway.bokeh.paths import is_autoload
+from bokeh_gateway.endpoint.failure import explain
+from bokeh_gateway.endpoint.page_token import PageToken
+from bokeh_gateway.errors import GatewayError, NoWorker, WorkerClosed, WorkerRefused, WorkerTooSlow
+from bokeh_gateway.http.forwarded import host_line
+from bokeh_gateway.wire.exchange import UNKNOWN_LENGTH
+
+if TYPE_CHECKING:
+    from bokeh_gateway.balance.pool import Pool, Worker
+    from bokeh_gateway.endpoint.fleet import Fleet
+    from bokeh_gateway.endpoint.router import Mount
+    from bokeh_gateway.http.answer import AnswerHead
+    from bokeh_gateway.http.head import Pairs
+    from bokeh_gateway.wire.exchange import Exchange
+    from bokeh_gateway.wire.upstream import Link, Upstream
+
+log = logging.getLogger(__name__)
+
+SAFE: Final = frozenset({b"GET", b"HEAD", b"OPTIONS"})
+"""Methods that may reach a worker twice."""
+NO_STORE: Final = (b"Cache-Control: no-store\r\n",)
+"""A restored tab must fetch a fresh page: the token in an old one has expired."""
+
+
+class Proxy(HTTPMessageDelegate):
+    """One request on its way to a worker of `pool`."""
+
+    __slots__ = (
+        "_body",
+        "_ended",
+        "_retried",
+        "_safe",
+        "_task",
+        "_token",
+        "_upstream",
+        "_whole",
+        "exchange",
+        "fleet",
+        "mint",
+        "mount",
+        "pool",
+        "secret",
+        "session_id",
+        "worker",
+    )
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        fleet: Fleet,
+        pool: Pool,
+        mount: Mount,
+        session_id: str | None = None,
+        *,
+        mint: bool = False,
+        secret: bytes | None = None,
+    ) -> None:
+        """`session_id`: the one that the request names; `mint`: it names none, and gets one signed with `secret`."""
+        self.exchange = exchange
+        self.fleet = fleet
+        self.pool = pool
+        self.mount = mount
+        self.session_id = session_id
+        self.mint = mint
+        self.secret = secret
+        self.worker: Worker | None = None
+        head = exchange.head
+        self._safe = head.method in SAFE and not head.has_body
+        self._upstream: Upstream | None = None
+        self._body: list[bytes] = []
+        self._whole = False
+        self._ended = False
+        self._retried = False
+        self._task: asyncio.Task[None] | None = None
+        self._token: PageToken | None = None
+
+    # From the client.
+
+    def begin(self) -> None:
+        """The head has been read: finds a worker and sends it on."""
+        worker = self._choose()
+        if worker is None:
+            self._fail(NoWorker(f"pool {self.pool.name}: none of its {len(self.pool.workers)} workers can be used now"))
+        else:
+            self._start(worker)
+
+    def data_received(self, chunk: bytes) -> None:
+        if self._upstream is None:
+            self._body.append(chunk)
+        else:
+            self._send_body(self._upstream, chunk)
+
+    def finish(self) -> None:
+        self._whole = True
+        if self._upstream is not None:
+            self._send_end(self._upstream)
+
+    def on_connection_close(self) -> None:
+        self._end()
+
+    def hold(self) -> None:
+        """The client takes no more for now."""
+        if self._upstream is not None:
+            self._upstream.transport.pause_reading()
+
+    def release(self) -> None:
+        if self._upstream is not None:
+            self._upstream.transport.resume_reading()
+
+    def timed_out(self) -> None:
+        """Nothing came from the worker within `[timeouts] response`."""
+        limit = self.exchange.connection.edge.timeouts.response
+        self._give_up(WorkerTooSlow(f"{self._worker_name()}: no answer within [timeouts] response = {limit:g} s"))
+
+    # Towards the worker.
+
+    def _choose(self) -> Worker | None:
+        fleet = self.fleet
+        if self.session_id is None or self.mint:
+            worker = fleet.for_new(self.pool)
+            if worker is not None and self.mint:
+                self.session_id = fleet.mint(worker, self.secret)
+            return worker
+        choice = fleet.for_session(self.pool, self.session_id)
+        if choice is None:
+            return None
+        if choice.moved:
+            fleet.metrics.affinity_moved.add(choice.worker.name)
+            log.info("%s: the worker of a session is gone, it goes to %s", self.pool.name, choice.worker.name)
+        return choice.worker
+
+    def _start(self, worker: Worker) -> None:
+        self.worker = worker
+        self.exchange.worker = worker.name
+        self.fleet.request_began(worker)
+        link = self.fleet.links[worker.index]
+        # What may not be sent twice never goes on a kept connection, which may be stale.
+        upstream = link.take() if self._safe and not self._retried else None
+        if upstream is not None:
+            self._send(upstream)
+            return
+        if self.exchange.head.has_body:
+            # Connect before reading the body: a refused connect can still move to another worker.
+            self.exchange.connection.hold_body()
+        self._task = asyncio.get_running_loop().create_task(self._connect(link, worker))
+
+    async def _connect(self, link: Link, worker: Worker) -> None:
+        try:
+            upstream = await link.connect(self.exchange.connection.edge.timeouts.connect)
+        except WorkerRefused as refused:
+            self.fleet.request_ended(worker)
+            self.worker = None
+            self.fleet.refused(worker, refused)
+            self._elsewhere(refused)
+            return
+        self._send(upstream)
+        if self.exchange.head.has_body:
+            self.exchange.connection.release_body()
+
+    def _elsewhere(self, error: GatewayError) -> None:
+        """Tries the next worker that can be used; those that refused no longer can."""
+        worker = self._choose()
+        if worker is None:
+            self._fail(NoWorker(f"pool {self.pool.name}: no worker can be used now; last: {error}"))
+        else:
+            self._start(worker)
+
+    def _send(self, upstream: Upstream) -> None:
+        self._upstream = upstream
+        head = self.exchange.head
+        upstream.ask(self, b"".join(self._request_lines()), head_only=head.method == b"HEAD")
+        for chunk in self._body:
+            self._send_body(upstream, chunk)
+        self._body = []
+        if self._whole:
+            self._send_end(upstream)
+        if self.exchange.connection.paused:
+            upstream.transport.pause_reading()
+
+    def _request_lines(self) -> list[bytes]:
+        exchange = self.exchange
+        head = exchange.head
+        connection = exchange.connection
+        host = head.host or b"localhost"
+        lines = [head.method, b" ", self._upstream_target(), b" HTTP/1.1\r\nHost: ", host, b"\r\n"]
+        if exchange.forward_lines:
+            lines.append(exchange.forward_lines)
+        else:
+            lines += (connection.forward_lines, host_line(host))
+        if self.mount.strip:
+            lines.append(b"X-Forwarded-Prefix: %b\r\n" % self.mount.path)
+        lines += head.plain
+        if head.origins:
+            self._add_origin(lines, head.origins)
+        if self.mint and self.session_id is not None:
+            lines.append(b"Bokeh-Session-Id: %b\r\n" % self.session_id.encode())
+        if head.chunked:
+            lines.append(b"Transfer-Encoding: chunked\r\n")
+        elif head.length or head.method in (b"POST", b"PUT", b"PATCH"):
+            lines.append(b"Content-Length: %d\r\n" % head.length)
+        if head.expect:
+            lines.append(b"Expect: 100-continue\r\n")
+        lines.append(self._last_lines())
+        return lines
+
+    def _add_origin(self, lines: list[bytes], origins: tuple[bytes, ...]) -> None:
+        for origin in origins:
+            lines += (b"Origin: ", origin, b"\r\n")
+
+    def _last_lines(self) -> bytes:
+        return b"\r\n"
+
+    def _upstream_target(self) -> bytes:
+        head = self.exchange.head
+        if not self.mount.strip:
+            return head.target
+        return head.target[len(self.mount.path) :]
+
+    def _send_body(self, upstream: Upstream, chunk: bytes) -> None:
+        if self.exchange.head.chunked:
+            upstream.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
+        else:
+            upstream.write(chunk)
+
+    def _send_end(self, upstream: Upstream) -> None:
+        if self.exchange.head.chunked:
+            upstream.write(b"0\r\n\r\n")
+        upstream.sent()
+
+    # From the worker.
+
+    def answer_interim(self, status: int, pairs: Pairs) -> None:
+        self._safe = False
+        self.exchange.interim(status, [b"%b: %b\r\n" % pair for pair in pairs])
+
+    def answer_head(self, head: AnswerHead) -> None:
+        exchange = self.exchange
+        if not exchange.finished:
+            exchange.keep = False  # an early answer: what is still to come of the body is not read
+        lines: list[bytes] = head.plain
+        if head.location:
+            lines += (b"Location: ", self._location(head.location), b"\r\n")
+        if self.pool.kind == "bokeh" and head.status == 200:
+            self._note_page(head, lines)
+        exchange.open(head.status, lines, head.length if not head.chunked else UNKNOWN_LENGTH, head.reason)
+        exchange.connection.due = exchange.connection.edge.sweep.now + exchange.connection.edge.timeouts.response
+
+    def answer_body(self, chunk: bytes) -> None:
+        if self._token is not None:
+            self._token.feed(chunk)
+        self.exchange.body(chunk)
+
+    def answer_flush(self) -> None:
+        connection = self.exchange.connection
+        connection.flush()
+        if not connection.paused:
+            connection.due = connection.edge.sweep.now + connection.edge.timeouts.response
+
+    def answer_end(self) -> None:
+        self._upstream = None
+        if self._token is not None:
+            self._learn_token(self._token)
+        self._end()
+        self.exchange.end()
+
+    def answer_upgraded(self, head: AnswerHead, early: bytes) -> None:
+        """101 to a request that asked for no upgrade."""
+        upstream = self._upstream
+        assert upstream is not None
+        upstream.abandon()
+        self._upstream = None
+        self._give_up(WorkerClosed(f"{self._worker_name()}: switched protocols without being asked to"))
+
+    def answer_failed(self, error: GatewayError) -> None:
+        stale = self._upstream is not None and self._upstream.reused
+        self._upstream = None
+        worker = self.worker
+        if self._ended or worker is None:
+            return
+        if self.exchange.opened or not self._safe or self._retried or not isinstance(error, WorkerClosed):
+            self._give_up(error)
+            return
+        self._retried = True
+        self.fleet.request_ended(worker)
+        self.fleet.metrics.upstream_retries.add(worker.name)
+        if stale:
+            self._start(worker)
+            return
+        log.warning("%s; the request is tried on another worker", error)
+        self._start(self._another(worker) or worker)
+
+    def _another(self, worker: Worker) -> Worker | None:
+        """A worker to try after one that closed; its own again if it is the only one."""
+        up, worker.up = worker.up, False
+        try:
+            return self._choose()
+        finally:
+            worker.up = up
+
+    def hold_request(self) -> None:
+        self.exchange.connection.hold_body()
+
+    def release_request(self) -> None:
+        self.exchange.connection.release_body()
+
+    # What is learned from a page, and what is changed in an answer.
+
+    def _note_page(self, head: AnswerHead, lines: list[bytes]) -> None:
+        request = self.exchange.head
+        page = head.content_type.startswith(b"text/html")
+        if page and not head.cache_control:
+            lines += NO_STORE
+        if request.method == b"GET" and (page or is_autoload(request.path)):
+            self._token = PageToken()
+
+    def _learn_token(self, token: PageToken) -> None:
+        """The page names the session that it belongs to: nearly always ours, or the one that the client named."""
+        worker = self.worker
+        session_id = token.session_id()
+        if session_id is None or worker is None:
+            return
+        if session_id != self.session_id:
+            self.fleet.learn(worker, session_id)
+        self.fleet.page_served(worker, session_id)
+
+    def _location(self, location: bytes) -> bytes:
+        """A redirect to where the client can follow it: never to a worker's own address, and below a stripped mount."""
+        assert self.worker is not None
+        own = str(self.worker.address).encode()
+        for scheme in (b"http://", b"https://"):
+            if location.startswith(scheme + own + b"/"):
+                location = location[len(scheme) + len(own) :]
+        mount = self.mount
+        if mount.strip and mount.path and location[:1] == b"/" and location[:2] != b"//":
+            if location != mount.path and not location.startswith(mount.inside):
+                location = mount.path + location
+        return location
+
+    # Ends.
+
+    def _end(self) -> None:
+        """Takes back what is counted, and lets go of the worker."""
+        if self._ended:
+            return
+        self._ended = True
+        if self._task is not None and not self._task.done():
+            self._task.cancel()
+        if self._upstream is not None:
+            self._upstream.abandon()
+            self._upstream = None
+        if self.worker is not None:
+            self.fleet.request_ended(self.worker)
+
+    def _give_up(self, error: GatewayError) -> None:
+        self._end()
+        self._fail(error)
+
+    def _fail(self, error: GatewayError) -> None:
+        exchange = self.exchange
+        self._ended = True
+        exchange.reason = _reason(error)
+        log.warning("%s %s: %s", exchange.client, exchange.reason, error)
+        if exchange.opened:
+            exchange.abort()
+            return
+        if not exchange.finished:
+            exchange.keep = False
+        headers, body = explain(error.status, accept=exchange.head.get(b"accept") or b"")
+        exchange.respond(error.status, headers, body)
+
+    def _worker_name(self) -> str:
+        return self.worker.name if self.worker is not None else self.pool.name
+
+
+def _reason(error: GatewayError) -> str:
+    """`WorkerTooSlow` -> `worker-too-slow`."""
+    return "".join(f"-{c.lower()}" if c.isupper() else c for c in type(error).__name__).lstrip("-")

@@ -1,0 +1,130 @@
+"""Every exchange and every WebSocket once: in the access log, in the metrics, and each refusal in the gateway's own log."""
+
+from __future__ import annotations
+
+import logging
+from time import monotonic, time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bokeh_gateway.http.head import BadHead
+    from bokeh_gateway.observe.access_log import AccessLog
+    from bokeh_gateway.observe.metrics import Metrics
+    from bokeh_gateway.wire.downstream import Downstream
+    from bokeh_gateway.wire.exchange import Exchange
+    from bokeh_gateway.wire.tunnel import Tunnel
+
+log = logging.getLogger(__name__)
+
+
+class Recorder:
+    """Told of each end; `access` is None where the access log is off."""
+
+    def __init__(self, access: AccessLog | None, metrics: Metrics) -> None:
+        self._access = access
+        self._metrics = metrics
+
+    def exchange(self, exchange: Exchange) -> None:
+        """An exchange ended."""
+        head = exchange.head
+        self._metrics.exchange(exchange.status, exchange.received, exchange.sent)
+        if exchange.refusal is not None:
+            self._refusal(exchange)
+        if self._access is not None:
+            referer = user_agent = None
+            for name, value in head.pairs:
+                # The two names are 7 and 10 bytes long, and few others are.
+                size = len(name)
+                if size == 10:
+                    if name.lower() == b"user-agent":
+                        user_agent = value
+                elif size == 7 and name.lower() == b"referer":
+                    referer = value
+            self._access.exchange(
+                time(),
+                exchange.client,
+                exchange.user,
+                head.method,
+                head.target,
+                head.minor,
+                exchange.status or 499,  # nginx's status for a client that went away before the answer
+                exchange.sent,
+                exchange.received,
+                monotonic() - exchange.started,
+                referer,
+                user_agent,
+                exchange.worker,
+                exchange.reason,
+                head.host,
+            )
+
+    def _refusal(self, exchange: Exchange) -> None:
+        deny = exchange.refusal
+        assert deny is not None
+        self._metrics.refusals.add(deny.reason, exchange.route)
+        log.warning(
+            "refused %s %s %s: %d %s: %s%s",
+            exchange.client,
+            exchange.head.method.decode("latin-1"),
+            exchange.head.path.decode("latin-1"),
+            deny.status,
+            deny.reason,
+            deny.detail,
+            f" Setting: {deny.setting}" if deny.setting else "",
+        )
+
+    def bad_head(self, connection: Downstream, bad: BadHead) -> None:
+        """A request could not be read."""
+        self._metrics.exchange(bad.status, 0, 0)
+        self._metrics.refusals.add("malformed", "")
+        log.warning("refused %s: %d: %s", connection.remote_ip, bad.status, bad.detail)
+        if self._access is not None:
+            self._access.exchange(
+                time(), connection.remote_ip, "", b"", b"", 1, bad.status, 0, 0, 0.0, None, None, "", "malformed", b""
+            )
+
+    def opened(self, exchange: Exchange) -> None:
+        """A WebSocket opened."""
+        self._metrics.exchange(101, 0, 0)
+        if self._access is not None:
+            head = exchange.head
+            self._access.websocket_open(
+                time(),
+                exchange.client,
+                exchange.user,
+                head.target,
+                head.minor,
+                head.get(b"referer"),
+                head.get(b"user-agent"),
+                exchange.worker,
+                head.host,
+            )
+
+    def closed(self, exchange: Exchange, tunnel: Tunnel) -> None:
+        """A WebSocket ended."""
+        browser, worker = tunnel.browser, tunnel.worker
+        self._metrics.received += browser.bytes
+        self._metrics.sent += worker.bytes
+        if tunnel.reason:
+            log.warning("closed the WebSocket of %s at %s: %s", exchange.client, exchange.worker, tunnel.reason)
+        if self._access is not None:
+            head = exchange.head
+            self._access.websocket_close(
+                time(),
+                exchange.client,
+                exchange.user,
+                head.target,
+                head.minor,
+                head.get(b"referer"),
+                head.get(b"user-agent"),
+                exchange.worker,
+                head.host,
+                monotonic() - exchange.started,
+                browser.bytes,
+                worker.bytes,
+                browser.scanner.messages,
+                worker.scanner.messages,
+                tunnel.close_code,
+                tunnel.closed_by or "gateway",
+                tunnel.reason.partition(":")[0],
+            )

@@ -1,0 +1,94 @@
+"""A WebSocket upgrade: the worker answers first, and its 101 makes the tunnel; any other answer is an ordinary one.
+
+Source: RFC 6455 section 4.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from hashlib import sha1
+from time import monotonic
+from typing import TYPE_CHECKING, Final
+
+from bokeh_gateway.endpoint.proxy import Proxy
+from bokeh_gateway.errors import WorkerBroken
+from bokeh_gateway.wire.tunnel import Tunnel, TunnelSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bokeh_gateway.balance.pool import Pool
+    from bokeh_gateway.endpoint.fleet import Fleet
+    from bokeh_gateway.endpoint.router import Mount
+    from bokeh_gateway.http.answer import AnswerHead
+    from bokeh_gateway.wire.exchange import Exchange
+
+_GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+_SWITCH: Final = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+
+
+def accept_of(key: bytes) -> bytes:
+    """The `Sec-WebSocket-Accept` that answers `key`."""
+    return b64encode(sha1(key + _GUID, usedforsecurity=False).digest())
+
+
+class WebSocketProxy(Proxy):
+    """One WebSocket on its way to a worker."""
+
+    __slots__ = ("_accept", "_keep_origin", "_on_close", "_on_open", "_settings")
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        fleet: Fleet,
+        pool: Pool,
+        mount: Mount,
+        session_id: str | None,
+        *,
+        key: bytes,
+        settings: TunnelSettings,
+        on_open: Callable[[Exchange], None],
+        on_close: Callable[[Exchange, Tunnel], None],
+    ) -> None:
+        super().__init__(exchange, fleet, pool, mount, session_id)
+        self._accept = accept_of(key)
+        self._settings = settings
+        self._on_open = on_open
+        self._on_close = on_close
+        # The gateway has vouched for the origin: a Bokeh worker would compare it with a list of its own.
+        self._keep_origin = pool.kind == "http"
+
+    def _add_origin(self, lines: list[bytes], origins: tuple[bytes, ...]) -> None:
+        if self._keep_origin:
+            super()._add_origin(lines, origins)
+
+    def _last_lines(self) -> bytes:
+        return b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+
+    def answer_upgraded(self, head: AnswerHead, early: bytes) -> None:
+        upstream, worker = self._upstream, self.worker
+        assert upstream is not None
+        assert worker is not None
+        if head.upgrade != b"websocket" or head.accept != self._accept:
+            upstream.abandon()
+            self._upstream = None
+            self._give_up(WorkerBroken(f"{worker.name}: its 101 does not answer this WebSocket's key"))
+            return
+        exchange = self.exchange
+        connection = exchange.connection
+        connection.out += (_SWITCH, connection.answer_lines, *head.plain, b"\r\n")
+        exchange.status = 101
+        exchange.opened = exchange.ended = exchange.tunnelled = True
+        self._upstream = None
+        self._end()
+        from_browser = connection.detach()
+        tunnel = Tunnel(connection.transport, upstream.transport, self._settings, connection.edge.sweep, self._closed)
+        self.fleet.tunnel_opened(worker, self.session_id, tunnel)
+        exchange.started = monotonic()
+        self._on_open(exchange)
+        tunnel.start(from_browser, early)
+
+    def _closed(self, tunnel: Tunnel) -> None:
+        self.fleet.tunnel_closed(tunnel)
+        self.exchange.connection.released()
+        self._on_close(self.exchange, tunnel)

@@ -1,0 +1,130 @@
+"""WebSocket frame headers in a byte stream: counted, measured, never unmasked, copied or re-framed.
+
+Source: RFC 6455 section 5.2.  Sees bytes and answers with offsets; no sockets, no clock.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+CLOSE: Final = 0x8
+_FIN: Final = 0x80
+
+
+class MessageTooBig(Exception):
+    """A message grew over the limit.
+
+    `offset` is where its offending frame begins in the bytes just given; -1 where it began in earlier ones, which are gone.
+    """
+
+    def __init__(self, offset: int, size: int) -> None:
+        super().__init__(offset, size)
+        self.offset = offset
+        self.size = size
+
+
+class FrameScanner:
+    """One direction of a tunnel.
+
+    Attributes:
+        skip: payload bytes of the current frame still to come.
+        messages: data messages that ended.
+        close_code: of the close frame that passed; 1005 where it had none; None before.
+        boundary: offset in the last bytes given just after the last frame that ended there; -1 where none did.
+    """
+
+    __slots__ = ("_header", "_limit", "_size", "boundary", "close_code", "messages", "skip")
+
+    def __init__(self, limit: int | None) -> None:
+        self.skip = 0
+        self.messages = 0
+        self.close_code: int | None = None
+        self.boundary = -1
+        self._limit = limit
+        self._size = 0
+        self._header = b""
+
+    @property
+    def between_frames(self) -> bool:
+        """Whether a frame of our own may be placed after what has passed."""
+        return self.skip == 0 and not self._header
+
+    def scan(self, data: bytes) -> None:
+        """Reads the frame headers in `data`, which continues what was given before.
+
+        Raises:
+            MessageTooBig: before the frame at its offset may be passed on.
+        """
+        size = len(data)
+        at = self.skip
+        if at > size:
+            self.skip = at - size
+            self.boundary = -1
+            return
+        self.boundary = at if at else -1
+        prefix = 0
+        if self._header:
+            prefix = len(self._header)
+            data = self._header + data
+            size += prefix
+            self._header = b""
+        limit = self._limit
+        while at < size:
+            # The shortest header is 2 bytes, the longest 14.
+            left = size - at
+            if left < 2:
+                break
+            first = data[at]
+            second = data[at + 1]
+            length = second & 0x7F
+            head = 6 if second & 0x80 else 2
+            if length >= 126:
+                wide = 2 if length == 126 else 8
+                if left < 2 + wide:
+                    break
+                length = int.from_bytes(data[at + 2 : at + 2 + wide], "big")
+                head += wide
+            if left < head:
+                break
+            opcode = first & 0x0F
+            if opcode < 8:
+                total = self._size + length
+                if limit is not None and total > limit:
+                    raise MessageTooBig(at - prefix if at >= prefix else -1, total)
+                if first & _FIN:
+                    self.messages += 1
+                    self._size = 0
+                else:
+                    self._size = total
+            end = at + head + length
+            if opcode == CLOSE and self.close_code is None:
+                if length >= 2 and left < head + 2:
+                    break  # the code belongs to what is read before the frame counts
+                self.close_code = _close_code(data[at : at + head + 2], head, length)
+            if end > size:
+                self.skip = end - size
+                return
+            at = end
+            self.boundary = at - prefix
+        if at < size:
+            self._header = data[at:]
+        self.skip = 0
+
+
+def _close_code(frame: bytes, head: int, length: int) -> int:
+    if length < 2:
+        return 1005
+    mask = frame[head - 4 : head] if frame[1] & 0x80 else b"\0\0"
+    return (frame[head] ^ mask[0]) << 8 | (frame[head + 1] ^ mask[1])
+
+
+def close_frame(code: int, reason: str = "", *, masked: bool = False) -> bytes:
+    """A close frame; `masked` (with a key of zeros: nothing here is secret) towards a server."""
+    payload = code.to_bytes(2, "big") + reason.encode()[:120]
+    if masked:
+        return bytes((_FIN | CLOSE, 0x80 | len(payload))) + b"\0\0\0\0" + payload
+    return bytes((_FIN | CLOSE, len(payload))) + payload
+
+
+PING: Final = b"\x89\x00"
+"""A ping with no payload, server to browser."""

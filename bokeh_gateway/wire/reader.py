@@ -1,0 +1,261 @@
+"""Bytes of a client's connection read into requests, one at a time; no socket, no clock.
+
+llhttp (by httptools, in its strict default) refuses what is malformed.  `feed` never lets it read on into the next
+request, so that what a client pipelines stays bytes until the answer to the present request has ended.
+Source: RFC 9112.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
+
+from bokeh_gateway.config.schema import Limits
+from bokeh_gateway.http.head import BadHead, Pairs, RequestHead
+
+OVERHEAD: Final = 16 * 1024
+"""Bytes of chunk sizes, extensions and trailers in a row, with no data between them, that are still read."""
+OVERSIZE_READ: Final = 1 << 20
+"""How far a header that is refused anyway is read on, to be able to say its size."""
+BLANK_LINES: Final = 4
+"""Empty lines before a request that are overlooked; RFC 9112 section 2.2 asks for one."""
+END: Final = b"\r\n\r\n"
+
+
+class RequestReader:
+    """Reads one request after another.
+
+    Attributes:
+        head: of the present request, None until it is whole.
+        chunks: pieces of its body that nobody has taken yet.
+        complete: whether it has been read to its end.
+        begun: whether any byte of it has come.
+    """
+
+    __slots__ = (
+        "_blank",
+        "_body_left",
+        "_has_head",
+        "_limits",
+        "_overhead",
+        "_oversize",
+        "_pairs",
+        "_parser",
+        "_raw",
+        "_tail",
+        "_url",
+        "begun",
+        "chunks",
+        "complete",
+        "head",
+    )
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._parser = HttpRequestParser(self)
+        self._raw: bytearray | None = None
+        self._oversize: tuple[str, int] | None = None
+        self._blank = 0
+        self._url = b""
+        self._pairs: Pairs = []
+        self._has_head = False
+        self._body_left = 0
+        self._overhead = 0
+        self._tail = b""
+        self.head: RequestHead | None = None
+        self.chunks: list[bytes] = []
+        self.complete = False
+        self.begun = False
+
+    def next(self) -> None:
+        """Makes ready for the next request."""
+        self._url = b""
+        self._pairs = []
+        self._has_head = False
+        self.head = None
+        self.complete = False
+        self.begun = False
+        if self.chunks:
+            self.chunks = []
+        if self._tail:
+            self._tail = b""
+
+    def take(self) -> list[bytes]:
+        """The pieces of the body that came since it was asked last."""
+        chunks = self.chunks
+        if chunks:
+            self.chunks = []
+        return chunks
+
+    def feed(self, data: bytes) -> bytes:
+        """Reads `data` up to the end of the present request, and returns the bytes behind it.
+
+        Raises:
+            BadHead: the request is to be answered with its status, and nothing more is to be read.
+        """
+        while data and not self.complete:
+            if self._oversize is not None:
+                self._measure(data)
+                return b""
+            cut = self._cut(data)
+            whole = cut >= len(data)
+            piece = data if whole else data[:cut]
+            try:
+                self._parser.feed_data(piece)
+            except HttpParserUpgrade:
+                # llhttp stops behind the head of any upgrade; which ones are tunnels is the dispatcher's to say.
+                self._parser = HttpRequestParser(self)
+            except HttpParserError as error:
+                raise BadHead(400, f"The request breaks HTTP: {error}.") from error
+            data = b"" if whole else data[cut:]
+            head = self.head
+            if head is None:
+                if self._has_head:
+                    self._read_head(piece)
+                else:
+                    self._await_head(piece)
+            elif head.chunked:
+                self._check_overhead(piece)
+            else:
+                self._body_left -= len(piece)
+        return data
+
+    # httptools calls these while it reads; what they find is acted on when the piece at hand has been read.
+
+    def on_url(self, url: bytes) -> None:
+        self._url = self._url + url if self._url else url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        # Trailers come here too, behind the head; they are dropped.
+        if not self._has_head:
+            self._pairs.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        self._has_head = True
+
+    def on_body(self, chunk: bytes) -> None:
+        self.chunks.append(chunk)
+        self._overhead = 0
+
+    def on_message_complete(self) -> None:
+        self.complete = True
+
+    def _cut(self, data: bytes) -> int:
+        """How many bytes may be read without reading on into the next request."""
+        head = self.head
+        if head is not None and not head.chunked:
+            return self._body_left
+        tail = self._tail
+        if tail:
+            at = (tail + data[:3]).find(END)
+            if at >= 0:
+                return at + 4 - len(tail)
+        end = data.find(END)
+        return end + 4 if end >= 0 else len(data)
+
+    def _read_head(self, piece: bytes) -> None:
+        limits = self._limits
+        size = len(piece) if self._raw is None else len(self._raw) + len(piece)
+        self.begun = True
+        self._raw = None
+        self._tail = b""
+        if size > min(limits.header_size, limits.request_line):
+            self._check_size()
+        if len(self._pairs) > limits.header_count:
+            raise BadHead(
+                431,
+                f"The request has {len(self._pairs)} headers; [limits] header_count = {limits.header_count} is the most.",
+            )
+        parser = self._parser
+        head = RequestHead(parser.get_method(), self._url, 1 if parser.get_http_version() == "1.1" else 0, self._pairs)
+        self.head = head
+        limit = limits.body_size
+        if limit is not None and head.length > limit:
+            raise too_big(head.length, limit)
+        self._body_left = head.length
+        self._overhead = 0
+        if head.chunked:
+            self._tail = piece[-3:] if not self.complete else b""
+
+    def _check_size(self) -> None:
+        limits = self._limits
+        if len(self._url) > limits.request_line:
+            raise _long_line(len(self._url), limits)
+        total = 0
+        for name, value in self._pairs:
+            if len(value) > limits.header_size:
+                raise _long_header(name.decode("latin-1"), f"{len(value)}", limits)
+            total += len(name) + len(value) + 4
+        if total > 2 * limits.header_size:
+            raise _long_head(total, limits)
+
+    def _await_head(self, piece: bytes) -> None:
+        """The head is not whole: keeps what is needed to find its end, and to name what is too big in it."""
+        if not self._url and self._raw is None and not piece.strip(b"\r\n"):
+            self._blank += piece.count(b"\n")
+            if self._blank > BLANK_LINES:
+                raise BadHead(400, "Blank lines where a request should be.")
+            return
+        self.begun = True
+        if self._raw is None:
+            self._raw = bytearray()
+        raw = self._raw
+        raw += piece
+        self._tail = bytes(raw[-3:])
+        limits = self._limits
+        if not self._has_line(raw):
+            if len(raw) > limits.request_line + 64:
+                raise _long_line(len(raw), limits)
+        elif len(raw) > 2 * limits.header_size + limits.request_line:
+            name, _, value = raw[raw.rfind(b"\r\n") + 2 :].partition(b":")
+            if len(value) <= limits.header_size:
+                raise _long_head(len(raw), limits)
+            self._oversize = (name.decode("latin-1"), len(value) - 1)
+            self._raw = None
+
+    @staticmethod
+    def _has_line(raw: bytearray) -> bool:
+        return b"\n" in raw[:65536]
+
+    def _measure(self, data: bytes) -> None:
+        """Reads on in a header that is too big, only to say how big."""
+        assert self._oversize is not None
+        name, size = self._oversize
+        end = data.find(b"\r")
+        size += len(data) if end < 0 else end
+        if end >= 0 or size > OVERSIZE_READ:
+            raise _long_header(name, f"{size}" if end >= 0 else f"more than {size}", self._limits)
+        self._oversize = (name, size)
+
+    def _check_overhead(self, piece: bytes) -> None:
+        self._tail = (self._tail + piece)[-3:] if len(piece) < 3 else piece[-3:]
+        if self.chunks:
+            return
+        self._overhead += len(piece)
+        if self._overhead > OVERHEAD:
+            raise BadHead(413, f"More than {OVERHEAD} bytes of chunk extensions or trailers.")
+
+
+def too_big(size: int, limit: int) -> BadHead:
+    """A body over the limit."""
+    return BadHead(413, f"The body is {size} bytes or more; [limits] body_size = {limit} is the most.")
+
+
+def _long_line(size: int, limits: Limits) -> BadHead:
+    return BadHead(
+        414, f"The request target is {size} bytes or more; [limits] request_line = {limits.request_line} is the most."
+    )
+
+
+def _long_header(name: str, size: str, limits: Limits) -> BadHead:
+    return BadHead(
+        431, f"The header {name[:100]} is {size} bytes; [limits] header_size = {limits.header_size} is the most."
+    )
+
+
+def _long_head(size: int, limits: Limits) -> BadHead:
+    return BadHead(
+        431,
+        f"The headers are {size} bytes or more; [limits] header_size = {limits.header_size} allows twice that in all.",
+    )

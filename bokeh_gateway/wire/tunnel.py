@@ -1,0 +1,293 @@
+"""Two upgraded connections joined: bytes pass as they come, frame headers are read for accounts and limits.
+
+Back-pressure: a side that can't take more bytes stops the reading of the other.  A side that ends takes the other with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal, cast
+
+from bokeh_gateway.wire.frames import PING, FrameScanner, MessageTooBig, close_frame
+from bokeh_gateway.wire.sweep import NEVER, Sweep
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+HIGH_WATER: Final = 64 * 1024
+"""Bytes waiting for one side before we stop reading the other."""
+LOW_WATER: Final = 16 * 1024
+"""Bytes left when reading resumes; the 4x gap keeps pause and resume from flapping."""
+CLOSE_GRACE: Final = 5.0
+"""Seconds for what is still to be sent after one side ended; then the other is cut."""
+
+BROWSER: Final = "browser"
+WORKER: Final = "worker"
+GATEWAY: Final = "gateway"
+ClosedBy = Literal["browser", "worker", "gateway"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TunnelSettings:
+    """What bounds one WebSocket."""
+
+    max_message: int | None
+    """Bytes of one message in either direction; `[limits] max_message`."""
+    ping: float
+    """Seconds without a frame from the browser before the gateway pings it; `[timeouts] websocket_ping`."""
+    idle: float
+    """Seconds without a frame from the browser, pongs included, before both sides close; `[timeouts] websocket_idle`."""
+    send: float
+    """Seconds in which a side that holds the other back must take something; `[timeouts] send`."""
+
+
+class Half(asyncio.Protocol):
+    """One side's connection.  What it sends is scanned, then written to `peer`."""
+
+    __slots__ = ("active", "bytes", "name", "open", "paused", "peer", "scanner", "transport", "tunnel", "written")
+
+    peer: Half
+
+    def __init__(self, tunnel: Tunnel, name: ClosedBy, transport: asyncio.Transport, limit: int | None) -> None:
+        self.tunnel = tunnel
+        self.name = name
+        self.transport = transport
+        self.scanner = FrameScanner(limit)
+        self.bytes = 0
+        self.active = True
+        self.paused = False
+        self.open = True
+        self.written = 0
+
+    def data_received(self, data: bytes) -> None:
+        scanner = self.scanner
+        if len(data) < scanner.skip:
+            scanner.skip -= len(data)
+            scanner.boundary = -1
+        else:
+            try:
+                scanner.scan(data)
+            except MessageTooBig as big:
+                self.tunnel.too_big(self, data, big)
+                return
+            if scanner.close_code is not None:
+                self.tunnel.close_seen(self)
+        self.bytes += len(data)
+        self.active = True
+        tunnel = self.tunnel
+        if tunnel.ending is None:
+            self.peer.transport.write(data)
+        else:
+            tunnel.write_ending(self, data)
+
+    def eof_received(self) -> bool:
+        # Closing answers a half-close: WebSocket has no half-open state to keep.
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.open = False
+        self.tunnel.lost(self)
+
+    def pause_writing(self) -> None:
+        self.paused = True
+        self.peer.hold()
+
+    def resume_writing(self) -> None:
+        self.paused = False
+        self.peer.release()
+
+    def hold(self) -> None:
+        if self.open and not self.transport.is_closing():
+            self.transport.pause_reading()
+
+    def release(self) -> None:
+        if self.open and not self.transport.is_closing():
+            self.transport.resume_reading()
+
+    def sent(self, total: int) -> int:
+        """Bytes of the peer's that the kernel has taken."""
+        return total - self.transport.get_write_buffer_size()
+
+
+class Tunnel:
+    """One browser/worker WebSocket pair.
+
+    Attributes:
+        closed_by: "browser", "worker" or "gateway": who ended it first.
+        close_code: of the first close frame; 1006 where a side vanished without one.
+        reason: why the gateway ended it, "" where it did not.
+    """
+
+    __slots__ = (
+        "_on_end",
+        "_pinged_at",
+        "_settings",
+        "_stall_mark",
+        "_stalled_since",
+        "_sweep",
+        "browser",
+        "close_code",
+        "closed_by",
+        "due",
+        "ending",
+        "reason",
+        "worker",
+    )
+
+    def __init__(
+        self,
+        browser: asyncio.Transport,
+        worker: asyncio.Transport,
+        settings: TunnelSettings,
+        sweep: Sweep,
+        on_end: Callable[[Tunnel], None],
+    ) -> None:
+        self._settings = settings
+        self._sweep = sweep
+        self._on_end: Callable[[Tunnel], None] | None = on_end
+        self._pinged_at = NEVER
+        self._stalled_since = NEVER
+        self._stall_mark = (0, 0)
+        self.closed_by: ClosedBy | Literal[""] = ""
+        self.close_code: int | None = None
+        self.reason = ""
+        self.ending: tuple[int, str] | None = None
+        self.browser = Half(self, BROWSER, browser, settings.max_message)
+        self.worker = Half(self, WORKER, worker, settings.max_message)
+        self.browser.peer, self.worker.peer = self.worker, self.browser
+        self.due = sweep.now + settings.ping
+
+    def start(self, from_browser: bytes, from_worker: bytes) -> None:
+        """Joins the two; the arguments are bytes that came behind the two heads of the handshake."""
+        for half, early in ((self.browser, from_browser), (self.worker, from_worker)):
+            half.transport.set_write_buffer_limits(HIGH_WATER, LOW_WATER)
+            half.transport.set_protocol(half)
+            if early:
+                half.data_received(early)
+        self._sweep.watch(self)
+
+    # What the halves report.
+
+    def close_seen(self, half: Half) -> None:
+        if not self.closed_by:
+            self.closed_by = half.name
+            self.close_code = half.scanner.close_code
+
+    def lost(self, half: Half) -> None:
+        peer = half.peer
+        if not self.closed_by:
+            self.closed_by = half.name
+            self.close_code = 1006
+            if half is self.worker and peer.open:
+                # A worker that ends drops its sockets with no close frame; BokehJS reconnects on 1012.
+                self.end(1012, "the worker ended", closed_by=WORKER)
+        if peer.open:
+            if not peer.transport.is_closing():
+                peer.transport.close()
+            self.due = self._sweep.now + CLOSE_GRACE
+        else:
+            self._finish()
+
+    def too_big(self, half: Half, data: bytes, big: MessageTooBig) -> None:
+        """The frames before the offending one pass; then both sides hear 1009."""
+        if self.ending is not None:
+            return
+        if big.offset > 0:
+            half.peer.transport.write(data[: big.offset])
+        elif big.offset < 0:
+            half.peer.transport.close()  # it has the first bytes of the frame already: nothing can be said to it
+        half.scanner.skip = 0
+        self.reason = f"message-too-big: {big.size} bytes from the {half.name}, [limits] max_message = {self._settings.max_message}"
+        self.end(1009, "message too big")
+
+    # How the gateway ends it.
+
+    def end(self, code: int, text: str, closed_by: ClosedBy = GATEWAY) -> None:
+        """Sends both sides a close frame, between frames, and closes; a side in mid-frame gets it when the frame ends."""
+        if self.ending is not None:
+            return
+        self.ending = (code, text)
+        if not self.closed_by:
+            self.closed_by = closed_by
+            self.close_code = code
+        for half in (self.browser, self.worker):
+            if half.open and half.peer.scanner.between_frames:
+                self._say_close(half)
+        self.due = self._sweep.now + CLOSE_GRACE
+
+    def write_ending(self, half: Half, data: bytes) -> None:
+        """Bytes that come while the tunnel ends: only the rest of a frame that was already under way goes on."""
+        peer = half.peer
+        if peer.transport.is_closing():
+            return
+        boundary = half.scanner.boundary
+        if boundary < 0:
+            peer.transport.write(data)
+        else:
+            peer.transport.write(data[:boundary])
+            self._say_close(peer)
+
+    def _say_close(self, half: Half) -> None:
+        assert self.ending is not None
+        if half.transport.is_closing():
+            return
+        code, text = self.ending
+        half.transport.write(close_frame(code, text, masked=half is self.worker))
+        half.transport.close()
+
+    def _cut(self) -> None:
+        for half in (self.browser, self.worker):
+            if half.open:
+                half.transport.abort()
+
+    def _finish(self) -> None:
+        self._sweep.forget(self)
+        self.due = NEVER
+        if self._on_end is not None:
+            on_end, self._on_end = self._on_end, None
+            on_end(self)
+
+    # Deadlines.
+
+    def expire(self, now: float) -> None:
+        settings = self._settings
+        if self.ending is not None or not (self.browser.open and self.worker.open):
+            self._cut()
+            self.due = now + CLOSE_GRACE
+            return
+        if self._stalled(now):
+            self.reason = "slow-reader: took nothing within [timeouts] send"
+            self.closed_by, self.close_code = GATEWAY, 1006
+            self._cut()
+            return
+        browser = self.browser
+        if browser.active:
+            browser.active = False
+            self._pinged_at = NEVER
+            self.due = now + settings.ping
+            return
+        if self._pinged_at == NEVER:
+            self._pinged_at = now
+        elif now >= self._pinged_at - settings.ping + settings.idle:
+            self.reason = "browser-silent: no frame within [timeouts] websocket_idle"
+            self.end(1001, "no sign of life")
+            return
+        if self.worker.scanner.between_frames and not browser.paused:
+            browser.transport.write(PING)
+        self.due = now + min(settings.ping, max(self._pinged_at - settings.ping + settings.idle - now, 1.0))
+
+    def _stalled(self, now: float) -> bool:
+        """Whether a side that holds the other back has taken nothing for `send` seconds."""
+        if not (self.browser.paused or self.worker.paused):
+            self._stalled_since = NEVER
+            return False
+        mark = (self.browser.sent(self.worker.bytes), self.worker.sent(self.browser.bytes))
+        if self._stalled_since == NEVER or mark != self._stall_mark:
+            self._stalled_since, self._stall_mark = now, mark
+        return now - self._stalled_since >= self._settings.send
+
+
+def plain_transport(transport: asyncio.BaseTransport | None) -> asyncio.Transport:
+    """uvloop's transports are not subclasses of asyncio's, but have their methods."""
+    return cast("asyncio.Transport", transport)

@@ -1,0 +1,336 @@
+"""Connections to one worker: kept alive, one request at a time, never reused when anything about the last answer was odd.
+
+Source: RFC 9112 sections 6.3 (where an answer ends) and 9.3 (persistence).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final, Protocol
+
+from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
+
+from bokeh_gateway.errors import GatewayError, WorkerBroken, WorkerClosed, WorkerRefused
+from bokeh_gateway.http.answer import AnswerHead, BadAnswer
+from bokeh_gateway.http.head import Pairs
+from bokeh_gateway.wire.sweep import NEVER, Sweep
+from bokeh_gateway.wire.tunnel import HIGH_WATER, LOW_WATER, plain_transport
+
+if TYPE_CHECKING:
+    from bokeh_gateway.config.address import Address
+
+MAX_IDLE: Final = 64
+"""Idle connections kept for one worker."""
+IDLE_TIME: Final = 60.0
+"""Seconds that an idle connection is kept; a Tornado worker keeps its end for an hour."""
+HEAD_LIMIT: Final = 64 * 1024
+"""Bytes of an answer's head, as Tornado's own client allows; nginx gives 4 to 8 KB."""
+MAX_INTERIM: Final = 16
+"""Interim (1xx) answers before the final one."""
+
+
+class Consumer(Protocol):
+    """Who asked, and takes the answer."""
+
+    def answer_interim(self, status: int, pairs: Pairs) -> None: ...
+    def answer_head(self, head: AnswerHead) -> None: ...
+    def answer_body(self, chunk: bytes) -> None: ...
+    def answer_flush(self) -> None: ...
+    def answer_end(self) -> None: ...
+    def answer_upgraded(self, head: AnswerHead, early: bytes) -> None: ...
+    def answer_failed(self, error: GatewayError) -> None: ...
+    def hold_request(self) -> None: ...
+    def release_request(self) -> None: ...
+
+
+class Upstream(asyncio.Protocol):
+    """One connection to a worker."""
+
+    __slots__ = (
+        "_chunks",
+        "_complete",
+        "_consumer",
+        "_extra",
+        "_fed",
+        "_head",
+        "_head_only",
+        "_interim",
+        "_pairs",
+        "_parser",
+        "_passed",
+        "_reason",
+        "_sent_whole",
+        "due",
+        "link",
+        "reused",
+        "transport",
+    )
+
+    transport: asyncio.Transport
+
+    def __init__(self, link: Link) -> None:
+        self.link = link
+        self.reused = False
+        self.due = NEVER
+        self._consumer: Consumer | None = None
+        self._parser = HttpResponseParser(self)
+        self._reset(head_only=False)
+
+    def _reset(self, *, head_only: bool) -> None:
+        self._pairs: Pairs = []
+        self._reason = b""
+        self._head: AnswerHead | None = None
+        self._passed = False
+        self._chunks: list[bytes] = []
+        self._complete = False
+        self._extra = False
+        self._interim = 0
+        self._fed = 0
+        self._head_only = head_only
+        self._sent_whole = False
+
+    # Asking.
+
+    def ask(self, consumer: Consumer, data: bytes, *, head_only: bool) -> None:
+        """Sends a request's head; the answer goes to `consumer`.  `head_only`: the answer to a HEAD has no body."""
+        self._reset(head_only=head_only)
+        self._consumer = consumer
+        self.due = NEVER
+        self.transport.write(data)
+
+    def write(self, data: bytes) -> None:
+        """Sends a piece of the request's body, framed already."""
+        self.transport.write(data)
+
+    def sent(self) -> None:
+        """The request has been sent to its end: only then can the connection be used again."""
+        self._sent_whole = True
+
+    def abandon(self) -> None:
+        """Nobody wants the answer any more: the connection closes at once, so that the worker sees it."""
+        self._consumer = None
+        self.transport.abort()
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = plain_transport(transport)
+        self.transport.set_write_buffer_limits(HIGH_WATER, LOW_WATER)
+        self.link.opened(self)
+
+    def data_received(self, data: bytes) -> None:
+        consumer = self._consumer
+        if consumer is None:
+            # Nothing was asked: whatever this is, it must not become the answer to the next request.
+            self.link.forget(self)
+            self.transport.abort()
+            return
+        upgraded: int | None = None
+        try:
+            self._parser.feed_data(data)
+        except HttpParserUpgrade as upgrade:
+            upgraded = upgrade.args[0]
+        except HttpParserError as error:
+            if not self._complete:
+                self._broken(consumer, f"the answer breaks HTTP: {error.__context__ or error}")
+                return
+            self._extra = True
+        head = self._head
+        if head is None:
+            self._fed += len(data)
+            if self._fed > HEAD_LIMIT or len(self._pairs) > HEAD_LIMIT // 32:
+                self._broken(consumer, f"the answer's head is over {HEAD_LIMIT} bytes")
+            return
+        if not self._passed:
+            if not self._may_pass(consumer, head, data, upgraded):
+                return
+            self._passed = True
+            consumer.answer_head(head)
+            if self._consumer is not consumer:
+                return
+        if self._chunks:
+            for chunk in self._chunks:
+                consumer.answer_body(chunk)
+            self._chunks = []
+        if self._complete:
+            self._finish(consumer, head)
+        else:
+            consumer.answer_flush()
+
+    def _may_pass(self, consumer: Consumer, head: AnswerHead, data: bytes, upgraded: int | None) -> bool:
+        if self._fed + len(data) > HEAD_LIMIT and sum(len(n) + len(v) + 4 for n, v in self._pairs) > HEAD_LIMIT:
+            self._broken(consumer, f"the answer's head is over {HEAD_LIMIT} bytes")
+            return False
+        if head.status == 101:
+            if upgraded is None:
+                self._broken(consumer, "101 without an Upgrade")
+            else:
+                self._consumer = None
+                self.link.opened_elsewhere(self)
+                consumer.answer_upgraded(head, data[upgraded:])
+            return False
+        return True
+
+    def _finish(self, consumer: Consumer, head: AnswerHead) -> None:
+        self._consumer = None
+        if (
+            head.keep_alive
+            and self._sent_whole
+            and not self._extra
+            and (head.chunked or head.length >= 0 or self._bodiless(head))
+        ):
+            if self._head_only and head.length:
+                # llhttp waits for the body that the head announced, and HEAD does not send.
+                self._parser = HttpResponseParser(self)
+            self.link.release(self)
+        else:
+            self.link.forget(self)
+            self.transport.abort()
+        consumer.answer_end()
+
+    def _bodiless(self, head: AnswerHead) -> bool:
+        return self._head_only or head.status in (204, 304)
+
+    def _broken(self, consumer: Consumer, detail: str) -> None:
+        self._consumer = None
+        self.link.forget(self)
+        self.transport.abort()
+        consumer.answer_failed(WorkerBroken(f"{self.link.name}: {detail}"))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.link.forget(self)
+        consumer = self._consumer
+        if consumer is None:
+            return
+        self._consumer = None
+        head = self._head
+        if head is not None and self._passed and head.length < 0 and not head.chunked and exc is None:
+            consumer.answer_end()  # a body without a length ends with its connection
+        else:
+            consumer.answer_failed(WorkerClosed(f"{self.link.name}: closed before its answer was whole"))
+
+    def pause_writing(self) -> None:
+        if self._consumer is not None:
+            self._consumer.hold_request()
+
+    def resume_writing(self) -> None:
+        if self._consumer is not None:
+            self._consumer.release_request()
+
+    def expire(self, now: float) -> None:
+        """Idle for too long."""
+        self.due = NEVER
+        self.link.forget(self)
+        self.transport.close()
+
+    # httptools
+
+    def on_status(self, reason: bytes) -> None:
+        self._reason += reason
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._head is None:
+            self._pairs.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        if self._complete:
+            self._extra = True  # a second answer, to a question that nobody asked
+            return
+        parser = self._parser
+        status = parser.get_status_code()
+        if 100 <= status < 200 and status != 101:
+            self._interim += 1
+            if self._interim > MAX_INTERIM:
+                raise BadAnswer("too many interim answers")
+            if self._consumer is not None:
+                self._consumer.answer_interim(status, self._pairs)
+            self._pairs = []
+            self._reason = b""
+            return
+        self._head = AnswerHead(status, self._reason, 1 if parser.get_http_version() == "1.1" else 0, self._pairs)
+        if self._head_only:
+            self._complete = True
+
+    def on_body(self, chunk: bytes) -> None:
+        if self._complete:
+            self._extra = True
+        else:
+            self._chunks.append(chunk)
+
+    def on_message_complete(self) -> None:
+        if self._head is not None:
+            self._complete = True
+
+
+class Link:
+    """All connections to one worker."""
+
+    __slots__ = ("_idle", "_loop", "_open", "_sweep", "address", "name")
+
+    def __init__(self, name: str, address: Address, loop: asyncio.AbstractEventLoop, sweep: Sweep) -> None:
+        self.name = name
+        self.address = address
+        self._loop = loop
+        self._sweep = sweep
+        self._idle: list[Upstream] = []
+        self._open: set[Upstream] = set()
+
+    def take(self) -> Upstream | None:
+        """An idle connection, the one used last; None where there is none."""
+        idle = self._idle
+        while idle:
+            upstream = idle.pop()
+            if not upstream.transport.is_closing():
+                upstream.reused = True
+                return upstream
+        return None
+
+    async def connect(self, timeout: float) -> Upstream:
+        """A new connection.
+
+        Raises:
+            WorkerRefused: it did not come about within `timeout` seconds.
+        """
+        address = self.address
+        try:
+            async with asyncio.timeout(timeout):
+                if address.unix:
+                    _, upstream = await self._loop.create_unix_connection(lambda: Upstream(self), address.unix)
+                else:
+                    _, upstream = await self._loop.create_connection(lambda: Upstream(self), address.host, address.port)
+        except TimeoutError:
+            raise WorkerRefused(
+                f"{self.name} at {address}: no connection within [timeouts] connect = {timeout:g} s"
+            ) from None
+        except OSError as error:
+            raise WorkerRefused(f"{self.name} at {address}: {error.strerror or error}") from error
+        return upstream
+
+    def opened(self, upstream: Upstream) -> None:
+        self._open.add(upstream)
+
+    def opened_elsewhere(self, upstream: Upstream) -> None:
+        """A tunnel has it now."""
+        self._open.discard(upstream)
+
+    def release(self, upstream: Upstream) -> None:
+        """The answer has been read to its end: the connection may be used again."""
+        if upstream.transport.is_closing() or len(self._idle) >= MAX_IDLE:
+            self.forget(upstream)
+            upstream.transport.close()
+            return
+        upstream.due = self._sweep.now + IDLE_TIME
+        upstream.transport.resume_reading()
+        self._idle.append(upstream)
+        self._sweep.watch(upstream)
+
+    def forget(self, upstream: Upstream) -> None:
+        self._open.discard(upstream)
+        self._sweep.forget(upstream)
+        if upstream in self._idle:
+            self._idle.remove(upstream)
+
+    def close(self) -> None:
+        """Ends every connection that no tunnel has."""
+        for upstream in list(self._open):
+            upstream.transport.abort()
