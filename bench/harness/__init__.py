@@ -1,0 +1,1 @@
+"""Starting, loading and metering proxies; nothing here knows which proxy it drives."""
