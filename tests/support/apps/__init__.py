@@ -1,0 +1,1 @@
+"""Bokeh and Panel applications that the tests serve."""
