@@ -162,7 +162,7 @@ class Metrics(Collector):
             prepare(self)
         try:
             encoder, content_type = choose_encoder(accept)
-        except ValueError:  # a version that is no number
+        except (ValueError, TypeError):  # a version that is no number
             encoder, content_type = choose_encoder("")
         return content_type, encoder(self._registry)
 
