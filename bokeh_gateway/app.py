@@ -1,4 +1,4 @@
-"""The composition root: the only place that knows every part.  Builds the gateway from a configuration, runs it, ends it."""
+"""The composition root, the only place that knows every part: builds the gateway, runs it, ends it."""
 
 from __future__ import annotations
 
@@ -281,14 +281,12 @@ class GatewayApp:
         external = sum(len(pool.servers) for pool in self._config.pool.values())
         wanted = external + sum(pool.workers for pool in self._config.pool.values() if pool.serve)
         have = external + supervised
-        count = f"{have} workers" if have == wanted else f"{have} of {wanted} workers"
+        count = f"{have} of {wanted} workers" if have != wanted else "1 worker" if have == 1 else f"{have} workers"
         public = self._config.gateway.public_url
         urls = [f"{public}/"] if public else [listener.url for listener in self._shown_listeners()]
         for lines in [] if self._certificates is None else self._certificates.describe():
             log.info("certificate %s", lines)
-        self._say(
-            f"bokeh-gateway ready: {' '.join(urls)} ({count.replace('1 workers', '1 worker') if have == 1 == wanted else count})"
-        )
+        self._say(f"bokeh-gateway ready: {' '.join(urls)} ({count})")
 
     def _shown_listeners(self) -> list[Listener]:
         """Those that serve pages: where plain ones only redirect, the TLS ones; https first."""
@@ -371,7 +369,8 @@ class GatewayApp:
         deadline = self._loop.time() + limit
         if self._edge.connections:
             log.warning(
-                "draining: %d connections, %d of them WebSockets, have [timeouts] drain = %g s; a second signal stops at once",
+                "draining: %d connections, %d of them WebSockets, have [timeouts] drain = %g s; "
+                "a second signal stops at once",
                 len(self._edge.connections),
                 len(self._fleet.tunnels),
                 limit,
@@ -382,7 +381,7 @@ class GatewayApp:
             tunnel.end(1001, "the gateway stops")
         deadline = self._loop.time() + 1.0
         while self._edge.connections and self._loop.time() < deadline and not self._hurried.done():
-            await asyncio.sleep(0.01)
+            await asyncio.wait([self._hurried], timeout=0.01)
 
     async def _stop(self) -> None:
         for task in self._tasks:

@@ -49,7 +49,7 @@ class ConfigErrors(GatewayError):
 
 
 class WorkerRefused(GatewayError):
-    """The connection was refused, or did not come about in time, before any byte was sent: another worker may be tried."""
+    """The connection was refused, or did not come about in time; no byte was sent: another worker may be tried."""
 
     status, side, retry_elsewhere = 502, Side.WORKER, True
 

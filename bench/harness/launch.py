@@ -79,6 +79,10 @@ class Running:
         """Whether the started process itself still runs."""
         return self._process.poll() is None
 
+    def status(self) -> int | None:
+        """Exit status, -N for signal N, or None while it runs."""
+        return self._process.poll()
+
     def __enter__(self) -> Running:
         return self
 

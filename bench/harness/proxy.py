@@ -38,6 +38,10 @@ class Proxy:
         """Proportional set size of all its processes."""
         return proctree.memory_bytes(self.pids())
 
+    def last_words(self) -> str:
+        """How it ended, and the end of what it printed."""
+        return "\n".join(f"exit status {program.status()}\n{program.tail()}" for program in self.running)
+
     def alive(self) -> bool:
         """Whether what was started still runs."""
         return all(program.alive() for program in self.running)

@@ -115,6 +115,9 @@ def _attempt(runner: asyncio.Runner, case: Case, proxy: Proxy, meter: Meter, sam
             raise
         samples.errors[f"{type(error).__name__}: {error}"[:200]] += 1
         print(f"{case.name} on {proxy.name}: {error!r}", file=sys.stderr)
+        if not proxy.alive():
+            samples.skipped = "it ended during the run"
+            print(f"{proxy.name} has ended; its last words:\n{proxy.last_words()}", file=sys.stderr)
         return None
     samples.errors += load.errors
     return load

@@ -1,6 +1,6 @@
 """Where a request goes: the policies are asked in order, then the route's endpoint gets it.
 
-Order: https, path, route, static assets, then for a Bokeh pool origin and session.  Whoever is refused has reached no worker.
+Order: https, path, route, static assets, then for a Bokeh pool origin and session.  A refusal reaches no worker.
 """
 
 from __future__ import annotations

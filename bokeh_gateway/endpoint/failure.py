@@ -1,4 +1,4 @@
-"""What a client reads when the gateway itself answers: one paragraph that says what to do, as text or as a small page.  Pure."""
+"""What a client reads when the gateway itself answers: one paragraph that says what to do; text or HTML.  Pure."""
 
 from __future__ import annotations
 

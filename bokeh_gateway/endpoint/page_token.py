@@ -1,6 +1,6 @@
 """The session token in a page that a worker sent: which session was made, and how big its token is.
 
-A page holds `"token":"eyJ..."` in its JSON (`bokeh.embed.elements`, `script_for_render_items`); autoload.js the same in a
+A page holds `"token":"eyJ..."` in its JSON (`bokeh.embed.elements.script_for_render_items`); autoload.js the same in a
 script.  The search runs over the whole page once, when it has passed: a page costs its worker 80 ms, this some 10 us.
 """
 

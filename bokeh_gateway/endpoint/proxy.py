@@ -345,9 +345,9 @@ class Proxy(HTTPMessageDelegate):
             if location.startswith(scheme + own + b"/"):
                 location = location[len(scheme) + len(own) :]
         mount = self.mount
-        if mount.strip and mount.path and location[:1] == b"/" and location[:2] != b"//":
-            if location != mount.path and not location.startswith(mount.inside):
-                location = mount.path + location
+        local = mount.strip and mount.path and location[:1] == b"/" and location[:2] != b"//"
+        if local and location != mount.path and not location.startswith(mount.inside):
+            location = mount.path + location
         return location
 
     # Ends.

@@ -1,4 +1,4 @@
-"""Every exchange and every WebSocket once: in the access log, in the metrics, and each refusal in the gateway's own log."""
+"""Every exchange and every WebSocket once: in the access log and the metrics, and each refusal in the own log."""
 
 from __future__ import annotations
 

@@ -71,7 +71,8 @@ Network = IPv4Network | IPv6Network
 
 # No comma, though RFC 3986 lets a reg-name have one: two Host headers joined must not look like one.
 _HOST: Final = re.compile(
-    rb"(?P<name>(?:[A-Za-z0-9._~!$&'()*+;=-]|%[0-9A-Fa-f]{2})+|\[(?=[0-9A-Fa-f]*:)[0-9A-Fa-f:.]{2,45}\])(?::(?P<port>[0-9]{0,5}))?"
+    rb"(?P<name>(?:[A-Za-z0-9._~!$&'()*+;=-]|%[0-9A-Fa-f]{2})+|\[(?=[0-9A-Fa-f]*:)[0-9A-Fa-f:.]{2,45}\])"
+    rb"(?::(?P<port>[0-9]{0,5}))?"
 )
 _WITH_PORT: Final = re.compile(r"\[(?P<six>[^\]]*)\](?::[0-9]{1,5})?|(?P<four>[0-9.]+):[0-9]{1,5}")
 

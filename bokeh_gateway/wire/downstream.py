@@ -410,7 +410,7 @@ class Downstream(asyncio.Protocol):
         self._set_reading()
 
     def detach(self) -> bytes:
-        """Gives the transport to a tunnel: returns the frames that came early.  The tunnel calls `released` at its end."""
+        """Gives the transport to a tunnel: returns the frames that came early.  `released` is called at its end."""
         early, self._backlog = self._backlog, b""
         self.exchange = None
         self.state = GONE

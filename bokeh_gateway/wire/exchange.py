@@ -1,4 +1,4 @@
-"""One request and its answer on a downstream connection; a `tornado.httputil.HTTPConnection` for endpoints that are Tornado's.
+"""One request and its answer on a downstream connection; a `tornado.httputil.HTTPConnection` for Tornado's endpoints.
 
 Endpoints of the gateway's own use `open`, `body`, `end` and `flush`, or `respond` for an answer that is whole.
 """
@@ -92,7 +92,7 @@ class Exchange(HTTPConnection):
         head: the request's head.
         status: of the answer, 0 before it is chosen.
         sent, received: bytes of the two bodies.
-        forward_lines: X-Forwarded-* for the worker where a trusted proxy had a word in them, else b"": the connection's.
+        forward_lines: X-Forwarded-* for the worker where a trusted proxy had a word in it, else b"": the connection's.
         client: the client's address, and `secure` whether he came by TLS, as far as trusted proxies tell.
         worker, reason, user: for the log.
         keep: whether the connection stays open after the answer.

@@ -14,7 +14,7 @@ _FIN: Final = 0x80
 class MessageTooBig(Exception):
     """A message grew over the limit.
 
-    `offset` is where its offending frame begins in the bytes just given; -1 where it began in earlier ones, which are gone.
+    `offset` is where its offending frame begins in the bytes just given; -1 where it began in earlier ones.
     """
 
     def __init__(self, offset: int, size: int) -> None:

@@ -44,6 +44,7 @@ class RequestReader:
         "_parser",
         "_raw",
         "_tail",
+        "_upgraded",
         "_url",
         "begun",
         "chunks",
@@ -63,6 +64,7 @@ class RequestReader:
         self._body_left = 0
         self._overhead = 0
         self._tail = b""
+        self._upgraded = False
         self.head: RequestHead | None = None
         self.chunks: list[bytes] = []
         self.complete = False
@@ -70,6 +72,9 @@ class RequestReader:
 
     def next(self) -> None:
         """Makes ready for the next request."""
+        if self._upgraded:
+            self._upgraded = False
+            self._parser = HttpRequestParser(self)
         self._url = b""
         self._pairs = []
         self._has_head = False
@@ -105,7 +110,7 @@ class RequestReader:
                 self._parser.feed_data(piece)
             except HttpParserUpgrade:
                 # llhttp stops behind the head of any upgrade; which ones are tunnels is the dispatcher's to say.
-                self._parser = HttpRequestParser(self)
+                self._upgraded = True
             except HttpParserError as error:
                 raise BadHead(400, f"The request breaks HTTP: {error}.") from error
             data = b"" if whole else data[cut:]
@@ -165,7 +170,8 @@ class RequestReader:
         if len(self._pairs) > limits.header_count:
             raise BadHead(
                 431,
-                f"The request has {len(self._pairs)} headers; [limits] header_count = {limits.header_count} is the most.",
+                f"The request has {len(self._pairs)} headers; "
+                f"[limits] header_count = {limits.header_count} is the most.",
             )
         parser = self._parser
         head = RequestHead(parser.get_method(), self._url, 1 if parser.get_http_version() == "1.1" else 0, self._pairs)

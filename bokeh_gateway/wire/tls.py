@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from ipaddress import ip_address
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -41,6 +41,43 @@ class CertificateError(GatewayError):
     """A certificate or key cannot be used; says which file, and why."""
 
 
+class _Connection(ssl.SSLObject):
+    """One side of a handshake that tells its alert before it fails.
+
+    uvloop and asyncio close as soon as a handshake raises, with the alert unsent: a browser that is too old would see a
+    broken connection, not a version.  They do send what is waiting when told that more is to be read; so that is said
+    first.  The peer closes on the alert; one that goes on gets the failure, and one that does neither, the timeout.
+    """
+
+    outgoing: ssl.MemoryBIO | None = None
+    failure: ssl.SSLError | None = None
+
+    def do_handshake(self) -> None:
+        if self.failure is not None:
+            raise self.failure
+        try:
+            super().do_handshake()
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            raise
+        except ssl.SSLError as exc:
+            if self.outgoing is None or not self.outgoing.pending:
+                raise
+            self.failure = exc
+            raise ssl.SSLWantReadError(ssl.SSL_ERROR_WANT_READ, "the alert is to be sent") from exc
+
+
+class _ListenerContext(ssl.SSLContext):
+    """The context that the server is given: its connections are `_Connection`s."""
+
+    sslobject_class = _Connection
+
+    def wrap_bio(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, *args: Any, **more: Any) -> ssl.SSLObject:
+        connection = super().wrap_bio(incoming, outgoing, *args, **more)
+        assert isinstance(connection, _Connection)
+        connection.outgoing = outgoing
+        return connection
+
+
 @dataclass(frozen=True, slots=True)
 class _Certificate:
     """One loaded chain."""
@@ -49,7 +86,7 @@ class _Certificate:
     file: str
     leaf: x509.Certificate
     hosts: tuple[str, ...]
-    """Names that it is chosen for, `*.` ones too."""
+    """Names that the configuration gives it, `*.` ones too; none: those in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +117,7 @@ class Certificates:
         self._settings = settings
         self._table = _load(settings)
         # Never sends its own certificate: `_choose` is asked in every handshake, also in those that name no server.
-        self.context = _context(settings)
+        self.context: ssl.SSLContext = _context(settings, _ListenerContext)
         _load_chain(self.context, *_sources(settings)[0][:3])
         self.context.sni_callback = self._choose
 
@@ -116,8 +153,8 @@ class Certificates:
         connection.context = self._table.context(name)
 
 
-def _context(settings: Tls) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+def _context(settings: Tls, kind: type[ssl.SSLContext] = ssl.SSLContext) -> ssl.SSLContext:
+    context = kind(ssl.PROTOCOL_TLS_SERVER)
     try:
         context.minimum_version = _VERSIONS[settings.minimum_version]
         context.set_ciphers(settings.ciphers or CIPHERS)
@@ -149,8 +186,12 @@ def _source(
 def _load(settings: Tls) -> _Table:
     certificates = tuple(_certificate(settings, source) for source in _sources(settings))
     by_name: dict[str, ssl.SSLContext] = {}
+    # What the configuration says goes before what stands in a certificate; then the first one wins.
     for one in certificates:
         for name in one.hosts:
+            by_name.setdefault(name, one.context)
+    for one in certificates:
+        for name in () if one.hosts else _dns_names(one.leaf):
             by_name.setdefault(name, one.context)
     return _Table(certificates, by_name)
 
@@ -162,10 +203,10 @@ def _certificate(settings: Tls, source: _Source) -> _Certificate:
     try:
         with open(certfile, "rb") as file:
             leaf = x509.load_pem_x509_certificates(file.read())[0]
-        names = tuple(host.lower().removesuffix(".") for host in hosts) or tuple(_dns_names(leaf))
+        _dns_names(leaf)  # extensions are read late, and may be broken
     except (OSError, ValueError) as exc:
         raise CertificateError(f"{certfile}: not a PEM certificate: {exc}") from exc
-    return _Certificate(context, certfile, leaf, names)
+    return _Certificate(context, certfile, leaf, tuple(host.lower().removesuffix(".") for host in hosts))
 
 
 def _load_chain(context: ssl.SSLContext, certfile: str, keyfile: str, password: str | None) -> None:

@@ -1,6 +1,6 @@
 """Two upgraded connections joined: bytes pass as they come, frame headers are read for accounts and limits.
 
-Back-pressure: a side that can't take more bytes stops the reading of the other.  A side that ends takes the other with it.
+Back-pressure: a side that can't take more bytes stops the reading of the other.  The end of one is the other's.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class TunnelSettings:
     ping: float
     """Seconds without a frame from the browser before the gateway pings it; `[timeouts] websocket_ping`."""
     idle: float
-    """Seconds without a frame from the browser, pongs included, before both sides close; `[timeouts] websocket_idle`."""
+    """Seconds without a frame from the browser, pongs included, until both are closed; `[timeouts] websocket_idle`."""
     send: float
     """Seconds in which a side that holds the other back must take something; `[timeouts] send`."""
 
@@ -198,13 +198,14 @@ class Tunnel:
         elif big.offset < 0:
             half.peer.transport.close()  # it has the first bytes of the frame already: nothing can be said to it
         half.scanner.skip = 0
-        self.reason = f"message-too-big: {big.size} bytes from the {half.name}, [limits] max_message = {self._settings.max_message}"
+        limit = self._settings.max_message
+        self.reason = f"message-too-big: {big.size} bytes from the {half.name}, [limits] max_message = {limit}"
         self.end(1009, "message too big")
 
     # How the gateway ends it.
 
     def end(self, code: int, text: str, closed_by: ClosedBy = GATEWAY) -> None:
-        """Sends both sides a close frame, between frames, and closes; a side in mid-frame gets it when the frame ends."""
+        """Sends both sides a close frame, between frames, and closes; one in mid-frame gets it when the frame ends."""
         if self.ending is not None:
             return
         self.ending = (code, text)

@@ -1,4 +1,4 @@
-"""Connections to one worker: kept alive, one request at a time, never reused when anything about the last answer was odd.
+"""Connections to one worker: kept alive, one request at a time, not reused when anything about the last answer was odd.
 
 Source: RFC 9112 sections 6.3 (where an answer ends) and 9.3 (persistence).
 """

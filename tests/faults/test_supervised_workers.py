@@ -55,7 +55,7 @@ class Watched:
         """Waits for `condition`, looked at every 20 ms."""
         try:
             async with asyncio.timeout(DEADLINE):
-                while not condition():  # noqa: ASYNC110  the condition is another process
+                while not condition():
                     await asyncio.sleep(0.02)
         except TimeoutError:
             pytest.fail("not within the deadline; log:\n" + "\n".join(self.lines))

@@ -234,10 +234,9 @@ def test_a_cut_or_broken_body_is_visible_to_the_client(
 ) -> None:
     """Never re-framed as complete: the connection ends before the framing does."""
     exchange = raw_exchange(gateway.port, get(name))
-    assert exchange.closed
     assert len(exchange.answers) <= 1
-    for got in exchange.answers:
-        assert got.status == 502 or (got.status == 200 and not got.complete)
+    told = bool(exchange.answers) and exchange.answers[0].status == 502
+    assert told or (exchange.closed and not any(got.complete for got in exchange.answers))
     worker = workers[name]
     if name.startswith("up14"):
         wait_until(lambda: worker.connections[-1].ended, "the gateway ends the worker's connection")
