@@ -75,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         made = report.rows(CASES, results)
         if "get_200b" in results and (not options.only or "half_load" in options.only):
             case = half_load(half_of_nginx(results))
-            made += report.added_latency(report.rows([case], interleave([case], stand.proxies, options)))
+            made += report.added_latency(report.rows([case], interleave([case], stand.proxies, options)), {case.name})
         report.finish("http", __doc__ or "", options, stand, made)
 
 

@@ -36,7 +36,7 @@ def parse(
     argv: Sequence[str] | None = None,
     *,
     rounds: tuple[int, int] = (3, 7),
-    seconds: tuple[float, float] = (0.5, 2.0),
+    seconds: tuple[float, float] = (0.25, 2.0),
     limit: tuple[float, float] = (60.0, 900.0),
     default_peers: Sequence[str] = tuple(peers.ALL),
 ) -> Options:

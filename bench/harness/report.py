@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 
 from bench.harness import machine, targets
@@ -55,9 +55,12 @@ def _row(case: Case, name: str, samples: Samples) -> Row:
     return row
 
 
-def added_latency(made: list[Row]) -> list[Row]:
-    """Each row with the latency above that of no proxy in the same case, if that was measured too."""
-    base = {row["case"]: row for row in made if row["proxy"] == "direct"}
+def added_latency(made: list[Row], cases: Container[str]) -> list[Row]:
+    """Rows of `cases`, which run at a fixed rate, with the latency above that of no proxy, if that was measured too.
+
+    In a closed loop latency is the length of the queue, and the difference means nothing.
+    """
+    base = {row["case"]: row for row in made if row["proxy"] == "direct" and row["case"] in cases}
     for row in made:
         for figure in ("p50_ms", "p99_ms"):
             ours, floor = row.get(figure), base.get(row["case"], {}).get(figure)
@@ -113,5 +116,5 @@ def _cell(value: object) -> str:
     if isinstance(value, float):
         return f"{value:,.10g}"
     if isinstance(value, dict):
-        return "; ".join(f"{key} x{count}" for key, count in value.items())[:80]
+        return " ".join("; ".join(f"{key} x{count}" for key, count in value.items()).split())[:80]
     return str(value)

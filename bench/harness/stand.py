@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
 from bench import peers
-from bench.harness import certs, cores
+from bench.harness import certs, cores, proctree
 from bench.harness.launch import Running, StartFailedError, free_ports
 from bench.harness.proxy import Proxy
 from bench.peers.peer import Peer, Site
 
 REPOSITORY = Path(__file__).parents[2]
+QUIET_SECONDS, QUIET_SHARE, SETTLE_SECONDS = 0.4, 0.02, 90.0
 
 
 class Stand:
@@ -43,6 +45,7 @@ class Stand:
             self.workers = list(self._workers) if not isinstance(self._workers, int) else self._origin(self._workers)
             for name in self._names:
                 self._start(peers.ALL[name])
+            _settle(self.proxies)
         except BaseException:
             self._exits.close()
             raise
@@ -102,3 +105,15 @@ class Stand:
     def _leave_out(self, peer: Peer, reason: str) -> None:
         self.left_out[peer.name] = reason.splitlines()[0]
         print(f"left out {peer.name}: {reason}", file=sys.stderr)
+
+
+def _settle(proxies: Sequence[Proxy]) -> None:
+    """Wait until nobody works any more: the gateway compresses static files at first, and that is no request's cost."""
+    until = time.monotonic() + SETTLE_SECONDS
+    pids = [pid for proxy in proxies for pid in proxy.pids()]
+    while time.monotonic() < until:
+        before = proctree.usage(pids)
+        time.sleep(QUIET_SECONDS)
+        if proctree.usage(pids).since(before) < QUIET_SHARE * QUIET_SECONDS * 1e9:
+            return
+    print(f"a proxy still works {SETTLE_SECONDS:g} s after its start; figures include that", file=sys.stderr)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import hmac
 import json
+import os
 import time
 
 SMALL, MEDIUM, LARGE = 200, 10_240, 1_268_134
@@ -73,5 +74,5 @@ def upgrade(path: str, host: str, key: str, *, secure: bool = False) -> bytes:
     return (
         f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nOrigin: {scheme}://{host}\r\n"
         f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n"
-        f"Sec-WebSocket-Protocol: bokeh, {token('bench-' + key[:8], time.time())}\r\n{_BROWSER}\r\n"
+        f"Sec-WebSocket-Protocol: bokeh, {token('bench-' + os.urandom(6).hex(), time.time())}\r\n{_BROWSER}\r\n"
     ).encode()
