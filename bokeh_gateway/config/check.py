@@ -229,7 +229,11 @@ def _written_secrets(path: Path) -> Iterator[str]:
         data = tomllib.loads(path.read_text())
     except (OSError, ValueError):
         return
-    yield from (key_text(key) for key, text in _strings(data) if SECRET_KEYS & set(key) and "${" not in text)
+    yield from (key_text(key) for key, text in _strings(data) if _is_written_secret(key) and "${" not in text)
+
+
+def _is_written_secret(key: tuple[str | int, ...]) -> bool:
+    return bool(SECRET_KEYS & set(key)) or key[:3] == ("auth", "basic", "users")
 
 
 def _strings(data: Any, key: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], str]]:

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from bokeh_gateway.config.address import Address
+from bokeh_gateway.config.auth import Auth
+from bokeh_gateway.config.cross_auth import auth_mistakes, route_mistakes
 from bokeh_gateway.config.mistake import KeyMistake, Path, closest, key_text, mistake
 from bokeh_gateway.config.schema import Gateway, Metrics, Pool, Route, Sessions, Timeouts, Tls
 from bokeh_gateway.errors import ConfigError
@@ -32,6 +34,7 @@ class Parts:
     sessions: Sessions | None = None
     timeouts: Timeouts | None = None
     metrics: Metrics | None = None
+    auth: Auth | None = None
     pools: dict[str, Pool] = field(default_factory=dict)
     routes: dict[int, Route] = field(default_factory=dict)
 
@@ -43,7 +46,7 @@ class Parts:
 
 def cross_check(parts: Parts) -> list[ConfigError]:
     """Every mistake that no single value shows."""
-    rules = (_pools, _routes, _same_route_twice, _default_route, _listeners, _loops, _tls, _sessions, _timeouts)
+    rules = (_pools, _routes, _same_route_twice, _default_route, _listeners, _loops, _tls, _sessions, _timeouts, _auth)
     return [found for rule in rules for found in rule(parts)]
 
 
@@ -182,3 +185,10 @@ def _timeouts(parts: Parts) -> Iterator[ConfigError]:
             f"less than websocket_idle = {format_duration(timeouts.websocket_idle)}, or quiet tabs would be closed"
         )
         yield mistake(("timeouts", "websocket_ping"), format_duration(timeouts.websocket_ping), expected)
+
+
+def _auth(parts: Parts) -> Iterator[ConfigError]:
+    if parts.auth:
+        yield from auth_mistakes(parts.auth)
+        for index, route in parts.routes.items():
+            yield from route_mistakes(("route", index), route, parts.auth)

@@ -96,6 +96,9 @@ def _with_environ(data: dict[str, Any], environ: Mapping[str, str]) -> dict[str,
     if isinstance(sessions, dict) and sessions.get("mode") in ("signed", "external-signed"):
         secret = environ.get("BOKEH_SECRET_KEY")
         data = data | {"sessions": ({"secret_key": secret} if secret else {}) | sessions}
+    auth = data.get("auth")
+    if isinstance(auth, dict):
+        data = data | {"auth": _auth_defaults(environ) | auth}
     return data
 
 
@@ -103,6 +106,12 @@ def _tls_defaults(environ: Mapping[str, str]) -> dict[str, str]:
     """The keys that are set in the environment; a path there is relative to where the command was given."""
     found = {key: environ[name] for key, name in TLS_ENVIRON.items() if environ.get(name)}
     return {key: value if key == "password" else os.path.abspath(value) for key, value in found.items()}
+
+
+def _auth_defaults(environ: Mapping[str, str]) -> dict[str, Any]:
+    secret, xsrf = environ.get("BOKEH_COOKIE_SECRET"), environ.get("BOKEH_XSRF_COOKIES", "")
+    found: dict[str, Any] = {"cookie_secret": secret} if secret else {}
+    return found | ({"xsrf": True} if xsrf.lower() in ("yes", "on", "true", "1") else {})
 
 
 class _Reader:
@@ -179,7 +188,7 @@ class _Reader:
     def _cross_check(
         self, plain: Mapping[str, Any], tls: Tls | None, pools: dict[str, Pool], routes: dict[int, Route]
     ) -> None:
-        joined = {name: plain[name] for name in ("gateway", "sessions", "timeouts", "metrics")}
+        joined = {name: plain[name] for name in ("gateway", "sessions", "timeouts", "metrics", "auth")}
         told = {error.key for error in self.mistakes}
         found = cross_check(Parts(self._data, tls=tls, pools=pools, routes=routes, **joined))
         self.mistakes += [error for error in found if error.key not in told]

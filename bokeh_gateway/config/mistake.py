@@ -13,12 +13,13 @@ from typing import Any, Final
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
+from bokeh_gateway.config.auth import Basic, Forward, Jwt, Oidc
 from bokeh_gateway.config.schema import Certificate, Config, Pool, Route, ServerAddress, Table, Tls
 from bokeh_gateway.errors import ConfigError
 
 Path = tuple[str | int, ...]
 
-SECRET_KEYS: Final = frozenset({"secret_key", "password", "previous_keys"})
+SECRET_KEYS: Final = frozenset({"secret_key", "password", "previous_keys", "cookie_secret", "secret", "client_secret"})
 _SECRET_WORDS: Final = ("secret", "pass", "pwd", "key", "token", "credential")
 _PLAIN: Final[Mapping[str, Callable[[Mapping[str, Any]], str]]] = {
     "string_type": lambda ctx: "a string",
@@ -38,6 +39,10 @@ MODELS: Final[Mapping[tuple[str, ...], type[Table]]] = {
     ("pool", "*"): Pool,
     ("pool", "*", "servers", "*"): ServerAddress,
     ("route", "*"): Route,
+    ("auth", "jwt"): Jwt,
+    ("auth", "oidc"): Oidc,
+    ("auth", "basic"): Basic,
+    ("auth", "forward"): Forward,
 }
 """The tables that do not stand in the file under the name of a field of Config whose type is the table."""
 
@@ -71,11 +76,17 @@ def key_text(path: Path) -> str:
     return text
 
 
-def shown(path: Path, value: object) -> object:
-    """The value as a message may show it."""
+def is_secret(path: Path) -> bool:
+    """Whether what stands at `path` is for nobody's eyes."""
     # A pool may have any name, so that the names of keys count only where keys stand.
     keys = path[2:] if path[:1] == ("pool",) else path
-    if any(part in SECRET_KEYS for part in keys) or keys[:1] == ("env",):
+    hashes = path[:3] == ("auth", "basic", "users")
+    return hashes or any(part in SECRET_KEYS for part in keys) or keys[:1] == ("env",)
+
+
+def shown(path: Path, value: object) -> object:
+    """The value as a message may show it."""
+    if is_secret(path):
         return "***"
     if isinstance(value, Mapping):
         return Brief("{...}")

@@ -6,13 +6,13 @@ Sizes are bytes, durations seconds; the file writes both with their unit.  Rules
 
 from __future__ import annotations
 
-from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from bokeh_gateway.config.address import Address as Address
+from bokeh_gateway.config.auth import Auth, AuthNames, Words
 from bokeh_gateway.config.fields import (
     AccessLog,
     Count,
@@ -40,15 +40,10 @@ from bokeh_gateway.config.fields import (
     WorkerAddress,
     command_line,
 )
+from bokeh_gateway.config.table import Table as Table
 from bokeh_gateway.units import KIB, MIB
 
 DAY = 86400.0
-
-
-class Table(BaseModel):
-    """One TOML table: frozen, no unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", ignored_types=(cached_property,))
 
 
 class Gateway(Table):
@@ -159,6 +154,15 @@ class Route(Table):
     """Absolute URL or path that is answered as Location."""
     strip_prefix: Flag = False
     """Take `path` away before the worker sees it; the worker learns it from X-Forwarded-Prefix."""
+    auth: AuthNames = None
+    """Methods of [auth], one of which must let a request in; "none": no sign-in.  None: whatever is configured; a
+    redirect is then for everybody."""
+    users: Words = ()
+    """Only these users; none: all who are signed in."""
+    groups: Words = ()
+    """Only members of one of these groups."""
+    scopes: Words = ()
+    """Only tokens with all of these scopes."""
 
 
 class Origins(Table):
@@ -275,6 +279,7 @@ class Config(Table):
     tls: Tls | None = None
     pool: dict[str, Pool] = {}
     route: tuple[Route, ...] = ()
+    auth: Auth = Auth()
     origins: Origins = Origins()
     sessions: Sessions = Sessions()
     static: Static = Static()

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
+from bokeh_gateway.config.auth import Basic, Forward, Jwt, Oidc
 from bokeh_gateway.config.load import load
 from bokeh_gateway.config.schema import Certificate, Config, Pool, Route, ServerAddress, Tls
 
@@ -17,7 +18,13 @@ CONF = Path(__file__).parents[3] / "conf"
 EXAMPLES = sorted(CONF.glob("*.toml"))
 FULL = CONF / "full.toml"
 ENVIRON = {"BOKEH_SECRET_KEY": "x" * 44}
-TABLES: dict[str, type[BaseModel]] = {"tls": Tls, "tls.certificate": Certificate, "route": Route} | {
+AUTH = {"jwt": Jwt, "oidc": Oidc, "basic": Basic, "forward": Forward}
+TABLES: dict[str, type[BaseModel]] = {
+    "tls": Tls,
+    "tls.certificate": Certificate,
+    "route": Route,
+    **{f"auth.{name}": model for name, model in AUTH.items()},
+} | {
     name: type(field.default) for name, field in Config.model_fields.items() if isinstance(field.default, BaseModel)
 }
 
@@ -67,6 +74,7 @@ def test_full_has_every_key() -> None:
         shown.setdefault(header.split(".")[0] if header.startswith("pool.") else header, set()).add(key)
     expected = {name: set(model.model_fields) for name, model in TABLES.items()} | {"pool": set(Pool.model_fields)}
     expected["tls"] -= {"certificate"}
+    expected["auth"] -= set(AUTH)
     assert shown == expected
     assert set(ServerAddress.model_fields) == {"address", "weight"}
 
@@ -86,7 +94,7 @@ def test_a_default_in_full_is_the_default(header: str, key: str) -> None:
 
 def read_alone(model: type[BaseModel], key: str, value: object) -> object:
     """The one value as the schema reads it; `.` stays relative here, as the default does."""
-    needed = {"certfile": "x"} if "certfile" in model.model_fields else {}
+    needed = {name: "http://x" for name, field in model.model_fields.items() if field.is_required()}
     return getattr(model.model_validate({**needed, key: value}), key)
 
 
