@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from time import time
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -22,6 +23,7 @@ from bokeh_gateway.config.schema import Config, Route
 from bokeh_gateway.control.command import Launch, worker_command
 from bokeh_gateway.control.runtime_dir import RuntimeDir
 from bokeh_gateway.control.workers import EventKind, Supervisor, WorkerEvent
+from bokeh_gateway.endpoint.auth_build import Doors, requirement
 from bokeh_gateway.endpoint.dispatch import Dispatch, DispatchSettings
 from bokeh_gateway.endpoint.failure import explain
 from bokeh_gateway.endpoint.fleet import Fleet
@@ -85,6 +87,7 @@ class GatewayApp:
         self._listeners: list[Listener] = []
         self._metrics_listeners: list[Listener] = []
         self._writer: LogWriter | None = None
+        self._doors: Doors | None = None
         try:
             self._build()
         except ConfigError as error:
@@ -124,6 +127,7 @@ class GatewayApp:
             self._metrics.worker_up.set(worker.name, to=int(worker.up))
         for name, launches in supervised.items():
             self._supervisors.append(Supervisor(name, launches, self._worker_changed, self._say))
+        self._sweep.every(self._expire_sign_ins)
         self._assets = self._find_assets()
         self._edge = self._make_edge(config)
 
@@ -174,6 +178,7 @@ class GatewayApp:
         return StaticFiles(*found, cache_dir=config.static.cache_dir) if found else None
 
     def _make_edge(self, config: Config) -> Edge:
+        self._open_doors(config)
         trusted = TrustedProxies([str(network) for network in config.gateway.trusted_proxies])
         limits, timeouts = config.limits, config.timeouts
         folders = {str(route.static): StaticFolder(route.static) for route in config.route if route.static}
@@ -194,8 +199,9 @@ class GatewayApp:
             trusted=trusted,
             assets=self._assets,
             folders=folders,
-            applications=self._applications,
+            applications=self._pages(),
             https_port=self._https_port(config),
+            gate=self._doors.gate if self._doors is not None else None,
             rate=SessionRate(rate) if rate is not None else None,
             token_warn_size=limits.token_warn_size,
             on_open=self._recorder.opened,
@@ -215,11 +221,36 @@ class GatewayApp:
         )
 
     def _mounts(self, config: Config) -> list[Mount]:
-        mounts = [_mount(route) for route in config.route]
+        mounts = [_mount(route, config) for route in config.route]
         if not mounts and len(config.pool) == 1:
             mounts.append(Mount("", b"", pool=next(iter(config.pool)), label="/"))
         mounts += [Mount("", path.rstrip("/").encode(), label=path) for path in self._applications]
+        if self._doors is not None:
+            mounts += [mount for mount, _ in self._doors.pages]
         return mounts
+
+    def _open_doors(self, config: Config) -> None:
+        """The sign-in: made anew when [auth] or the routes that it serves have changed."""
+        if self._doors is not None and (config.auth, config.route) == (self._config.auth, self._config.route):
+            return
+        before, after = self._doors, None
+        if config.auth.methods:
+            after = Doors(config, self._loop, self._sweep, before.expiries if before is not None else None)
+            after.start()
+        self._doors = after
+        if before is not None:
+            before.close()
+
+    def _expire_sign_ins(self, _now: float) -> None:
+        if self._doors is not None:
+            self._doors.gate.expire(time())
+
+    def _pages(self) -> dict[str, HTTPServerConnectionDelegate]:
+        """Tornado applications by the label of the route that they answer for."""
+        pages = dict(self._applications)
+        if self._doors is not None:
+            pages.update((mount.label, page) for mount, page in self._doors.pages)
+        return pages
 
     def _own_hosts(self, config: Config) -> list[str]:
         hosts = [route.host for route in config.route if route.host]
@@ -403,6 +434,8 @@ class GatewayApp:
     def _dispose(self) -> None:
         for listener in (*self._listeners, *self._metrics_listeners):
             listener.close()
+        if self._doors is not None:
+            self._doors.close()
         if self._runtime is not None:
             self._runtime.remove()
         if self._writer is not None:
@@ -419,7 +452,7 @@ class GatewayApp:
             log.error("a task in the background failed", exc_info=task.exception())
 
 
-def _mount(route: Route) -> Mount:
+def _mount(route: Route, config: Config) -> Mount:
     return Mount(
         route.host or "",
         route.path.rstrip("/").encode(),
@@ -428,6 +461,7 @@ def _mount(route: Route) -> Mount:
         redirect=route.redirect or "",
         strip=route.strip_prefix,
         label=f"{route.host or ''}{route.path}",
+        auth=requirement(route, config),
     )
 
 

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tornado.httputil import HTTPMessageDelegate, HTTPServerConnectionDelegate
 
-from bokeh_gateway.bokeh.paths import Kind, app_path, split
+from bokeh_gateway.bokeh.paths import Kind, app_path, split, static_tail
 from bokeh_gateway.bokeh.request import NOTHING, session_refs
+from bokeh_gateway.endpoint.auth_gate import Gate
 from bokeh_gateway.endpoint.failure import explain
 from bokeh_gateway.endpoint.file_body import FileBody
 from bokeh_gateway.endpoint.file_slice import FileSlice
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _REFUSED_METHODS: Final = frozenset({b"TRACE", b"CONNECT"})
+_BOKEHJS: Final = (b"js/bokeh", b"extensions/")
+"""What Bokeh itself has below /static/; an app's own folder of that name is the app's."""
 _NOT_A_PAGE: Final = (b".ico", b".js", b".css", b".png", b".svg", b".map", b".woff2", b".webmanifest")
 """Endings that browsers ask for by themselves, and that no app is mounted at."""
 
@@ -62,6 +65,8 @@ class DispatchSettings:
     """Tornado applications by the name of the route that they are mounted at."""
     https_port: int | None = None
     """Where plain requests are redirected to; None: they are served."""
+    gate: Gate | None = None
+    """None: no sign-in."""
     rate: SessionRate | None = None
     token_warn_size: int = 32 * 1024
     on_open: Callable[[Exchange], None]
@@ -123,14 +128,28 @@ class Dispatch(HTTPServerConnectionDelegate):
                 Deny(404, "no-route", f"No route for {_shown(host)} and this path.", '[[route]] path = "/..."'),
             )
         exchange.route = mount.label
+        if settings.gate is not None:
+            wanted = None if mount.auth is not None and self._is_public(head, mount) else mount.auth
+            return settings.gate.enter(
+                exchange, wanted, host, lambda: self._to_mount(server_conn, exchange, mount, host)
+            )
+        return self._to_mount(server_conn, exchange, mount, host)
+
+    def _to_mount(self, server_conn: object, exchange: Exchange, mount: Mount, host: bytes) -> HTTPMessageDelegate:
         if mount.pool:
             return self._to_pool(exchange, mount, self._fleet.pools[mount.pool], host)
         if mount.folder:
             return self._to_folder(exchange, mount)
-        application = settings.applications.get(mount.label)
+        application = self._settings.applications.get(mount.label)
         if application is not None:
             return application.start_request(server_conn, exchange)
         return _redirect(exchange, mount.redirect.encode("latin-1"))
+
+    def _is_public(self, head: RequestHead, mount: Mount) -> bool:
+        """BokehJS that a worker has in another version than ours: Bokeh serves it to everybody too."""
+        tail = static_tail(head.path) if head.method in (b"GET", b"HEAD") and not head.upgrade else None
+        bokeh = bool(mount.pool) and self._fleet.pools[mount.pool].kind == "bokeh"
+        return bokeh and tail is not None and tail.startswith(_BOKEHJS) and b"%" not in head.path
 
     def on_close(self, server_conn: object) -> None:
         for application in self._settings.applications.values():

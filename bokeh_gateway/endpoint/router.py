@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
+from bokeh_gateway.policy.identity import Requirement
+
 _CACHED: Final = 1024
 _DOTS: Final = re.compile(rb"(?:^|/)\.\.?(?:/|$)")
 _SLASHES: Final = re.compile(rb"//+")
@@ -31,6 +33,8 @@ class Mount:
     strip: bool = False
     label: str = ""
     """For log and metrics."""
+    auth: Requirement | None = None
+    """Who may use it; None: everybody."""
 
     @property
     def inside(self) -> bytes:

@@ -76,7 +76,7 @@ class WebSocketProxy(Proxy):
             return
         exchange = self.exchange
         connection = exchange.connection
-        connection.out += (_SWITCH, connection.answer_lines, *head.plain, b"\r\n")
+        connection.out += (_SWITCH, connection.answer_lines, exchange.more_lines, *head.plain, b"\r\n")
         exchange.status = 101
         exchange.opened = exchange.ended = exchange.tunnelled = True
         self._upstream = None
@@ -86,9 +86,13 @@ class WebSocketProxy(Proxy):
         self.fleet.tunnel_opened(worker, self.session_id, tunnel)
         exchange.started = monotonic()
         self._on_open(exchange)
+        if exchange.watch is not None:
+            exchange.watch.opened(tunnel)
         tunnel.start(from_browser, early)
 
     def _closed(self, tunnel: Tunnel) -> None:
         self.fleet.tunnel_closed(tunnel)
         self.exchange.connection.released()
+        if self.exchange.watch is not None:
+            self.exchange.watch.closed(tunnel)
         self._on_close(self.exchange, tunnel)

@@ -295,6 +295,11 @@ class Downstream(asyncio.Protocol):
         future.add_done_callback(self._waited)
 
     def _waited(self, future: asyncio.Future[Any]) -> None:
+        if self._waiting_for is not future:
+            # What it was for has been answered, and the next request may be waiting already.
+            if not future.cancelled() and future.exception() is not None:
+                log.error("a request met an unexpected error after its answer", exc_info=future.exception())
+            return
         self._waiting_for = None
         exchange = self.exchange
         if exchange is None or future.cancelled():
@@ -328,7 +333,7 @@ class Downstream(asyncio.Protocol):
         if self.exchange is not exchange:
             return
         self.exchange = None
-        self._held = False
+        held, self._held = self._held, False
         self._waiting_for = None
         if self.state == GONE:
             return
@@ -336,6 +341,8 @@ class Downstream(asyncio.Protocol):
         if exchange.keep and reader.complete and not self.last:
             reader.next()
             self.state = HEAD
+            if held:
+                self._set_reading()
             if not self._paused:
                 self.due = edge.sweep.now + edge.timeouts.keep_alive
                 if self._backlog and not self._receiving:

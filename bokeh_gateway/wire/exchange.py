@@ -9,7 +9,7 @@ from asyncio import Future
 from collections.abc import Callable, Iterable
 from http.client import responses
 from time import gmtime, monotonic, time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from tornado.httputil import HTTPConnection, HTTPHeaders, RequestStartLine, ResponseStartLine
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from bokeh_gateway.policy.verdict import Deny
     from bokeh_gateway.wire.downstream import Downstream
+    from bokeh_gateway.wire.tunnel import Tunnel
 
 UNKNOWN_LENGTH: Final = -1
 """The body's length is not known: chunked, or until the connection closes for an HTTP/1.0 client."""
@@ -85,6 +86,13 @@ class Context:
         self.protocol = protocol
 
 
+class TunnelWatch(Protocol):
+    """Follows one WebSocket from its opening to its end."""
+
+    def opened(self, tunnel: Tunnel) -> None: ...
+    def closed(self, tunnel: Tunnel) -> None: ...
+
+
 class Exchange(HTTPConnection):
     """One request and its answer.
 
@@ -94,6 +102,8 @@ class Exchange(HTTPConnection):
         sent, received: bytes of the two bodies.
         forward_lines: X-Forwarded-* for the worker where a trusted proxy had a word in it, else b"": the connection's.
         client: the client's address, and `secure` whether he came by TLS, as far as trusted proxies tell.
+        more_lines: further header lines for the answer, such as Set-Cookie of the sign-in.
+        watch: told of the tunnel that this becomes, or None.
         worker, reason, user: for the log.
         keep: whether the connection stays open after the answer.
         opened, ended: whether the answer's head, its end has been written; finished: whether the request has been read.
@@ -113,6 +123,7 @@ class Exchange(HTTPConnection):
         "forward_lines",
         "head",
         "keep",
+        "more_lines",
         "opened",
         "reason",
         "received",
@@ -124,6 +135,7 @@ class Exchange(HTTPConnection):
         "status",
         "tunnelled",
         "user",
+        "watch",
         "worker",
     )
 
@@ -147,6 +159,8 @@ class Exchange(HTTPConnection):
         self.ended = False
         self.finished = False
         self.forward_lines = b""
+        self.more_lines = b""
+        self.watch: TunnelWatch | None = None
         self.tunnelled = False
         self._chunking = False
         self._no_body = False
@@ -169,6 +183,8 @@ class Exchange(HTTPConnection):
         out.append(_STATUS_LINES.get(status) or b"HTTP/1.1 %d %b\r\n" % (status, reason))
         out += lines
         out.append(connection.answer_lines)
+        if self.more_lines:
+            out.append(self.more_lines)
         bodiless = status == 304 or status == 204
         self._no_body = bodiless or head.method == b"HEAD"
         if length >= 0:

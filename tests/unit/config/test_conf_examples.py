@@ -24,9 +24,7 @@ TABLES: dict[str, type[BaseModel]] = {
     "tls.certificate": Certificate,
     "route": Route,
     **{f"auth.{name}": model for name, model in AUTH.items()},
-} | {
-    name: type(field.default) for name, field in Config.model_fields.items() if isinstance(field.default, BaseModel)
-}
+} | {name: type(field.default) for name, field in Config.model_fields.items() if isinstance(field.default, BaseModel)}
 
 
 def table_of(header: str) -> type[BaseModel]:

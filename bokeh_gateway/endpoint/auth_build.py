@@ -1,0 +1,139 @@
+"""[auth] made into a gate: the methods with their keys, users and pages, and what each route wants."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from tornado.httputil import HTTPServerConnectionDelegate
+
+from bokeh_gateway.endpoint.auth_basic import BasicMethod, read_users
+from bokeh_gateway.endpoint.auth_fetch import Fetcher, KeySource
+from bokeh_gateway.endpoint.auth_forward import ForwardMethod
+from bokeh_gateway.endpoint.auth_gate import Gate, Method
+from bokeh_gateway.endpoint.auth_jwt import JwtMethod
+from bokeh_gateway.endpoint.auth_keys import read_pem, secret_key
+from bokeh_gateway.endpoint.router import Mount
+from bokeh_gateway.errors import ConfigError
+from bokeh_gateway.policy.expiries import Expiries
+from bokeh_gateway.policy.identity import GROUPS, USER, Requirement
+
+if TYPE_CHECKING:
+    from bokeh_gateway.config.auth import Auth, Jwt
+    from bokeh_gateway.config.schema import Config, Route
+    from bokeh_gateway.wire.sweep import Sweep
+    from bokeh_gateway.wire.tunnel import Tunnel
+
+FETCH_TIMEOUT = 5.0
+"""Seconds for a signer's keys."""
+
+
+def requirement(route: Route, config: Config) -> Requirement | None:
+    """What a route wants; None: nothing."""
+    methods = config.auth.methods if route.auth is None else route.auth
+    if not methods or (route.auth is None and route.redirect is not None):
+        return None
+    pool = config.pool.get(route.pool or "")
+    base = (route.path.rstrip("/") if route.strip_prefix else "") + (pool.prefix if pool is not None else "")
+    return Requirement(methods, frozenset(route.users), frozenset(route.groups), frozenset(route.scopes), base)
+
+
+class Doors:
+    """The gate with what belongs to it.
+
+    Attributes:
+        gate: what `Dispatch` asks.
+        pages: logins and logouts, each with its mount.
+    """
+
+    def __init__(
+        self, config: Config, loop: asyncio.AbstractEventLoop, sweep: Sweep, expiries: Expiries[Tunnel] | None = None
+    ) -> None:
+        """`expiries`: those of the gate before this one, whose WebSockets live on.
+
+        Raises:
+            ConfigError: a key, a module or a list of users cannot be used.
+        """
+        auth = config.auth
+        self._loop = loop
+        self._sweep = sweep
+        self._fetcher = Fetcher(FETCH_TIMEOUT)
+        self._closing: list[Any] = [self._fetcher]
+        self._sources: list[KeySource] = []
+        self.pages: list[tuple[Mount, HTTPServerConnectionDelegate]] = []
+        self.expiries = expiries if expiries is not None else Expiries()
+        methods: dict[str, Method] = {}
+        if auth.jwt is not None:
+            methods["jwt"] = self._jwt(auth.jwt)
+        if auth.basic is not None:
+            methods["basic"] = self._kept(BasicMethod(auth.basic, read_users(auth.basic)))
+        if auth.forward is not None:
+            methods["forward"] = self._kept(ForwardMethod(auth.forward, loop, sweep))
+        if auth.module is not None:
+            methods["module"] = self._module(auth, config)
+        if auth.oidc is not None:
+            raise ConfigError("auth.oidc", "...", "no such table yet")
+        self.gate = Gate(
+            methods,
+            self.expiries,
+            drop=frozenset(_own_headers(auth)),
+            forward_credentials=auth.forward_credentials,
+        )
+
+    def start(self) -> None:
+        """Fetches the keys that are published."""
+        for source in self._sources:
+            source.freshen()
+
+    def close(self) -> None:
+        """No longer in use: another gate stands in its place, or the gateway ends."""
+        for part in self._closing:
+            part.close()
+
+    def _kept(self, part: Any) -> Any:
+        self._closing.append(part)
+        return part
+
+    def _jwt(self, settings: Jwt) -> JwtMethod:
+        keys = [read_pem(path, f"auth.jwt.keyfiles[{at}]") for at, path in enumerate(settings.keyfiles)]
+        if settings.secret is not None:
+            keys.append(secret_key(settings.secret.get_secret_value()))
+        source = None
+        if settings.jwks_url is not None:
+            source = self._kept(KeySource(settings.jwks_url, self._fetcher, self._loop.time, settings.jwks_refresh))
+            self._sources.append(source)
+        return JwtMethod(settings, keys, source)
+
+    def _module(self, auth: Auth, config: Config) -> Method:
+        # Bokeh's server is imported only where it is wanted: it takes half a second.
+        from bokeh_gateway.endpoint.auth_module import ModuleApplication, ModuleMethod, load_module
+
+        assert auth.module is not None
+        provider = load_module(auth.module)
+        secret = auth.cookie_secret.get_secret_value() if auth.cookie_secret is not None else None
+        wanted = [(route, need) for route in config.route if (need := requirement(route, config)) is not None]
+        applications: dict[str, ModuleApplication] = {}
+        for route, need in wanted:
+            if "module" not in need.methods:
+                continue
+            if need.base not in applications:
+                applications[need.base] = ModuleApplication(provider, need.base, secret, xsrf=auth.xsrf)
+            self._mount(route.host or "", applications[need.base].paths, applications[need.base])
+        return ModuleMethod(provider, applications)
+
+    def _mount(self, host: str, paths: Iterable[str], application: HTTPServerConnectionDelegate) -> None:
+        for path in paths:
+            mount = Mount(host, path.encode(), label=f"{host}{path}")
+            if all(mount.label != other.label for other, _ in self.pages):
+                self.pages.append((mount, application))
+
+
+def _own_headers(auth: Auth) -> list[bytes]:
+    """Lower-case names of the headers that only the gateway may send a worker."""
+    names = [USER, GROUPS]
+    for method in (auth.jwt, auth.oidc):
+        names += list(method.headers) if method is not None else []
+    if auth.forward is not None:
+        names += auth.forward.headers
+    return [name.lower().encode() for name in names]
