@@ -24,6 +24,7 @@ from bokeh_gateway.config.load import load, parse
 from bokeh_gateway.config.schema import Config
 from bokeh_gateway.errors import ConfigErrors
 from bokeh_gateway.observe.logging_setup import configure
+from bokeh_gateway.policy.password import BadHash, argon2_hash, scrypt_hash
 
 log = logging.getLogger("bokeh_gateway")
 
@@ -98,6 +99,26 @@ def serve(apps: tuple[str, ...], workers: int, listen: str, panel: bool, origins
 def demo(workers: int, listen: str) -> None:
     """Run the app that ships in the package."""
     sys.exit(_run(lambda: _serve_config((str(DEMO),), workers, listen)))
+
+
+@main.command("hash-password")
+@click.option("--algorithm", type=click.Choice(["scrypt", "argon2"]), default="scrypt", show_default=True)
+def hash_password(algorithm: str) -> None:
+    """Print the hash of a password, for [auth.basic] users.
+
+    Asks for the password twice on a terminal, else reads one line from standard input.
+    """
+    if sys.stdin.isatty():
+        password = click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
+    else:
+        password = sys.stdin.readline().rstrip("\r\n")
+    if not password:
+        raise click.UsageError("The password is empty.")
+    try:
+        hashed = argon2_hash(password) if algorithm == "argon2" else scrypt_hash(password, os.urandom(16))
+    except BadHash as bad:
+        raise click.UsageError(f"Expected {bad}.") from None
+    click.echo(hashed)
 
 
 def _serve_config(

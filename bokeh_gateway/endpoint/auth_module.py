@@ -186,14 +186,15 @@ def _rebased(handler: type[RequestHandler], prefix: str) -> type[RequestHandler]
     """The module's handler, mounted below `prefix`: its redirects stay there, and `next` leads to this host only."""
 
     class Rebased(handler):  # type: ignore[misc, valid-type]
-        def __init__(self, application: Application, request: HTTPServerRequest, **kwargs: Any) -> None:
+        def prepare(self) -> Any:
+            request = self.request
             for arguments in (request.arguments, request.query_arguments, request.body_arguments):
                 if "next" in arguments:
                     arguments["next"] = [
                         safe_path(value.decode("utf-8", "replace"), f"{prefix}/").encode()
                         for value in arguments["next"][-1:]
                     ]
-            super().__init__(application, request, **kwargs)
+            return super().prepare()
 
         def redirect(self, url: str, permanent: bool = False, status: int | None = None) -> None:
             super().redirect(_below_if_local(prefix, url), permanent, status)
