@@ -20,7 +20,7 @@ from bokeh_gateway.balance.pool import Pool, Worker
 from bokeh_gateway.bokeh.assets import Assets, AssetsError, find_assets
 from bokeh_gateway.config.address import Address
 from bokeh_gateway.config.schema import Config, Route
-from bokeh_gateway.control.command import Launch, worker_command
+from bokeh_gateway.control.command import Launch, unused_lifetime, worker_command
 from bokeh_gateway.control.runtime_dir import RuntimeDir
 from bokeh_gateway.control.workers import EventKind, Supervisor, WorkerEvent
 from bokeh_gateway.endpoint.auth_build import Doors, requirement
@@ -28,6 +28,7 @@ from bokeh_gateway.endpoint.dispatch import Dispatch, DispatchSettings
 from bokeh_gateway.endpoint.failure import explain
 from bokeh_gateway.endpoint.fleet import Fleet
 from bokeh_gateway.endpoint.metrics_page import metrics_delegate
+from bokeh_gateway.endpoint.reconnect import Reconnect
 from bokeh_gateway.endpoint.record import Recorder
 from bokeh_gateway.endpoint.router import Mount, Router
 from bokeh_gateway.endpoint.static_files import StaticFiles
@@ -39,6 +40,7 @@ from bokeh_gateway.observe.log_writer import LogWriter
 from bokeh_gateway.observe.metrics import Metrics
 from bokeh_gateway.policy.limits import SessionRate
 from bokeh_gateway.policy.origin import OriginPolicy
+from bokeh_gateway.policy.reconnect import ReconnectPolicy
 from bokeh_gateway.policy.session import SessionPolicy
 from bokeh_gateway.wire.edge import Edge
 from bokeh_gateway.wire.listener import Listener
@@ -156,10 +158,13 @@ class GatewayApp:
                 for number, launch in enumerate(launches, start=1):
                     address = Address(unix=launch.socket)
                     workers.append(Worker(f"{name}/{number}", address, index=index, up=False))
+                    workers[-1].keeps = unused_lifetime(settings)
                     index += 1
             for server in settings.servers:
                 # The address is the name: the key in session ids must not change when the list is reordered.
                 workers.append(Worker(f"{name}/{server}", server.address, index=index, weight=server.weight))
+                if settings.unused_session_lifetime is not None:
+                    workers[-1].keeps = settings.unused_session_lifetime
                 index += 1
             pools[name] = Pool(name, settings.kind, workers)
         return pools, supervised
@@ -203,6 +208,7 @@ class GatewayApp:
             https_port=self._https_port(config),
             gate=self._doors.gate if self._doors is not None else None,
             rate=SessionRate(rate) if rate is not None else None,
+            reconnect=self._reconnect(config),
             token_warn_size=limits.token_warn_size,
             on_open=self._recorder.opened,
             on_close=self._recorder.closed,
@@ -219,6 +225,18 @@ class GatewayApp:
             on_bad_head=self._recorder.bad_head,
             hsts=b"Strict-Transport-Security: max-age=%d\r\n" % int(hsts) if hsts else b"",
         )
+
+    def _reconnect(self, config: Config) -> Reconnect | None:
+        sessions = config.sessions
+        if sessions.reconnect is None:
+            return None
+        policy = ReconnectPolicy(
+            window=sessions.reconnect,
+            lifetime=sessions.token_expiration,
+            leeway=sessions.token_leeway,
+            secrets=sessions.secrets if sessions.mode != "unsigned" else (),
+        )
+        return Reconnect(policy, self._fleet)
 
     def _mounts(self, config: Config) -> list[Mount]:
         mounts = [_mount(route, config) for route in config.route]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from bokeh_gateway.bokeh.session_id import worker_key
 
@@ -13,11 +13,14 @@ if TYPE_CHECKING:
 
 Kind = Literal["bokeh", "http"]
 
+UNUSED_LIFETIME: Final = 15.0
+"""Seconds: `bokeh serve --unused-session-lifetime` where nobody sets it."""
+
 
 class Worker:
     """One `bokeh serve` process, or one server of a plain pool."""
 
-    __slots__ = ("address", "draining", "index", "key", "name", "seed", "slow", "up", "weight")
+    __slots__ = ("address", "draining", "index", "keeps", "key", "name", "seed", "slow", "up", "weight")
 
     def __init__(self, name: str, address: Address, *, index: int, weight: float = 1.0, up: bool = True) -> None:
         """`name` lasts as long as the worker's sessions should find it; `index` is its column on the board.
@@ -39,6 +42,8 @@ class Worker:
         """The last probe, or the last connection, found it."""
         self.draining = False
         """Gets no new sessions; those it has still reach it."""
+        self.keeps = UNUSED_LIFETIME
+        """Seconds that it keeps a session to which nobody is connected."""
         self.slow = False
         """Gets new sessions only when every other one is gone."""
 

@@ -248,6 +248,7 @@ Size = Annotated[int, PlainValidator(partial(_measure, parse_size, "a size", Fal
 SizeOrNone = Annotated[int | None, PlainValidator(partial(_measure, parse_size, "a size", True, False))]
 Duration = Annotated[float, PlainValidator(partial(_measure, parse_duration, "a duration", False, False))]
 DurationOrZero = Annotated[float, PlainValidator(partial(_measure, parse_duration, "a duration", False, True))]
+DurationOrNone = Annotated[float | None, PlainValidator(partial(_measure, parse_duration, "a duration", True, False))]
 DurationOrFalse = Annotated[float | None, PlainValidator(_hsts)]
 Count = Annotated[int, Strict(), BeforeValidator(partial(_integer, False)), Field(ge=1)]
 CountOrNone = Annotated[int | None, PlainValidator(partial(_integer, True))]

@@ -19,6 +19,7 @@ from bokeh_gateway.config.fields import (
     CountOrNone,
     Duration,
     DurationOrFalse,
+    DurationOrNone,
     DurationOrZero,
     FilePath,
     FilePathOrNone,
@@ -135,6 +136,9 @@ class Pool(Table):
     """Folder in which the workers start; the file's own by default."""
     prefix: Prefix = ""
     """The workers' `--prefix`, such as "/bk": it goes before all their paths.  Without a trailing slash."""
+    unused_session_lifetime: DurationOrNone = None
+    """How long a worker keeps a session that nobody is connected to.  None: 60 s for supervised workers, who get it as
+    `--unused-session-lifetime`: BokehJS tries 5 times within some 30 s (see `control.command`); else Bokeh's 15 s."""
     python: Program = None
     """Interpreter whose installed packages give this pool's static files; None: as [static] says."""
 
@@ -187,6 +191,9 @@ class Sessions(Table):
     """Lifetime of a token, whole seconds; supervised workers get it as `--session-token-expiration`."""
     token_leeway: DurationOrZero = 30.0
     """How far the clocks of gateway and workers may be apart."""
+    reconnect: DurationOrFalse = 28800.0
+    """A page that was cut off comes back to its session, while that lives, until this long after it was made; its token
+    is made again.  Tokens alone would end that after `token_expiration`.  None (`false`): they do."""
 
     @property
     def secrets(self) -> tuple[bytes, ...]:

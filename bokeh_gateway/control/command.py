@@ -50,8 +50,18 @@ OWNED_FLAGS: Final[Mapping[str, str]] = {
     "--num-procs": "no --num-procs: set workers = N, so that every process is supervised and can be chosen",
     "--session-ids": "no --session-ids: set [sessions] mode, which workers and gateway must agree on",
     "--prefix": "no --prefix: set prefix, which the gateway has to know too",
+    "--unused-session-lifetime": "no --unused-session-lifetime: set unused_session_lifetime, "
+    "which the gateway has to know too",
     "--show": "no --show: open the gateway's address, not a worker's socket",
 }
+
+UNUSED_LIFETIME: Final = 60.0
+"""Seconds that a supervised worker keeps a session to which nobody is connected.
+
+BokehJS makes 5 tries, 0, 2, 4, 8 and 16 s after the one before (bokehjs 3.9, client/connection:
+MAX_RECONNECTION_ATTEMPTS = 5, RECONNECT_BASE_DELAY = 1000, doubled for each try but the first): 30 s, and the time that
+each try takes.
+"""
 
 _NO_VALUE: Final = frozenset(
     {
@@ -147,8 +157,17 @@ def _own_flags(
     if prefix := pool.prefix.strip("/"):
         yield from ("--prefix", f"/{prefix}")
     yield from ("--session-token-expiration", str(max(1, math.ceil(sessions.token_expiration))))
+    keeps = unused_lifetime(pool)
+    yield from ("--unused-session-lifetime", str(math.ceil(keeps * 1000)))
+    # A worker that looks too seldom keeps sessions for longer, which is memory; Bokeh's own 17 s is the most.
+    yield from ("--check-unused-sessions", str(math.ceil(min(17.0, max(keeps / 2, 0.1)) * 1000)))
     if limits.max_message is not None:
         yield from ("--websocket-max-message-size", str(limits.max_message))
+
+
+def unused_lifetime(pool: Pool) -> float:
+    """Seconds that a supervised worker of `pool` keeps a session to which nobody is connected."""
+    return UNUSED_LIFETIME if pool.unused_session_lifetime is None else pool.unused_session_lifetime
 
 
 def worker_environment(environ: Mapping[str, str], extra: Mapping[str, str], sessions: Sessions) -> dict[str, str]:

@@ -21,6 +21,7 @@ from bokeh_gateway.endpoint.file_body import FileBody
 from bokeh_gateway.endpoint.file_slice import FileSlice
 from bokeh_gateway.endpoint.fleet import Fleet
 from bokeh_gateway.endpoint.proxy import Proxy
+from bokeh_gateway.endpoint.reconnect import Reconnect, Way
 from bokeh_gateway.endpoint.representation import Answer
 from bokeh_gateway.endpoint.router import Mount, Router, has_dot_segments
 from bokeh_gateway.endpoint.static_files import StaticFiles
@@ -68,6 +69,8 @@ class DispatchSettings:
     gate: Gate | None = None
     """None: no sign-in."""
     rate: SessionRate | None = None
+    reconnect: Reconnect | None = None
+    """Brings pages back whose token has expired; None: they are refused."""
     token_warn_size: int = 32 * 1024
     on_open: Callable[[Exchange], None]
     on_close: Callable[[Exchange, Tunnel], None]
@@ -245,6 +248,7 @@ class Dispatch(HTTPServerConnectionDelegate):
         except BadHead as bad:
             return _refuse(exchange, Deny(bad.status, "websocket-handshake", bad.detail), bad.headers)
         session_id: str | None = None
+        way: Way | None = None
         if pool.kind == "bokeh":
             denied = settings.origins.check(
                 [origin.decode("latin-1") for origin in head.origins], host.decode("latin-1"), exchange.secure
@@ -252,10 +256,20 @@ class Dispatch(HTTPServerConnectionDelegate):
             if denied is not None:
                 return _refuse(exchange, denied)
             refs = session_refs(head)
-            named = settings.sessions.check_websocket(refs, time())
+            now = time()
+            named = settings.sessions.check_websocket(refs, now)
+            if settings.reconnect is not None and refs.subprotocol is not None:
+                clock = exchange.connection.edge.sweep.now
+                found = settings.reconnect.way(head, refs.subprotocol, named, mount, pool, now, clock)
+                if isinstance(found, Deny):
+                    return _refuse(exchange, found)
+                way = found
             if isinstance(named, Deny):
-                return _refuse(exchange, named)
-            session_id = named.session_id
+                if way is None:
+                    return _refuse(exchange, named)
+                session_id = way.session_id
+            else:
+                session_id = named.session_id
             if refs.subprotocol is not None:
                 self._note_token(head, len(refs.subprotocol))
         return WebSocketProxy(
@@ -268,6 +282,7 @@ class Dispatch(HTTPServerConnectionDelegate):
             settings=settings.tunnel,
             on_open=settings.on_open,
             on_close=settings.on_close,
+            way=way,
         )
 
     def _note_token(self, head: RequestHead, size: int) -> None:

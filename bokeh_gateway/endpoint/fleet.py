@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from bokeh_gateway.balance.affinity import Choice, choose
 from bokeh_gateway.balance.board import PAGES, REQUESTS, TUNNELS, Board
+from bokeh_gateway.balance.live_sessions import LiveSessions
 from bokeh_gateway.balance.pending import PendingPages
 from bokeh_gateway.balance.pick import least_loaded
 from bokeh_gateway.bokeh.session_id import mint
@@ -57,6 +58,7 @@ class Fleet:
         self._loop = loop
         self._sweep = sweep
         self._connect_timeout = connect_timeout
+        self.live = LiveSessions()
         self._pending = PendingPages()
         self._learned: dict[str, Worker] = {}
         self._turn = SystemRandom().randrange(1 << 16)
@@ -123,6 +125,7 @@ class Fleet:
         self.metrics.tunnel_closed(worker.name)
 
     def _expire_pages(self, now: float) -> None:
+        self.live.expire(now)
         for worker in self._pending.expire(now):
             self._row.add(PAGES, worker.index, -1)
             self.metrics.page_expired(worker.name)
@@ -132,6 +135,8 @@ class Fleet:
     def set_up(self, worker: Worker, up: bool) -> None:
         """The control plane knows whether the worker answers."""
         worker.up = up
+        if not up:
+            self.live.forget(worker)
         self.metrics.worker_up.set(worker.name, to=int(up))
 
     def refused(self, worker: Worker, error: WorkerRefused) -> None:

@@ -17,8 +17,9 @@ from bokeh_gateway.wire.tunnel import Tunnel, TunnelSettings
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bokeh_gateway.balance.pool import Pool
+    from bokeh_gateway.balance.pool import Pool, Worker
     from bokeh_gateway.endpoint.fleet import Fleet
+    from bokeh_gateway.endpoint.reconnect import Way
     from bokeh_gateway.endpoint.router import Mount
     from bokeh_gateway.http.answer import AnswerHead
     from bokeh_gateway.wire.exchange import Exchange
@@ -35,7 +36,7 @@ def accept_of(key: bytes) -> bytes:
 class WebSocketProxy(Proxy):
     """One WebSocket on its way to a worker."""
 
-    __slots__ = ("_accept", "_keep_origin", "_on_close", "_on_open", "_settings")
+    __slots__ = ("_accept", "_keep_origin", "_on_close", "_on_open", "_settings", "_way")
 
     def __init__(
         self,
@@ -49,14 +50,26 @@ class WebSocketProxy(Proxy):
         settings: TunnelSettings,
         on_open: Callable[[Exchange], None],
         on_close: Callable[[Exchange, Tunnel], None],
+        way: Way | None = None,
     ) -> None:
+        """`way`: of a session that may be come back to later."""
         super().__init__(exchange, fleet, pool, mount, session_id)
         self._accept = accept_of(key)
         self._settings = settings
         self._on_open = on_open
         self._on_close = on_close
+        self._way = way
+        if way is not None and way.worker is not None:
+            # Never again on a worker that may have been restarted in between: it would make an empty session.
+            self._safe = False
         # The gateway has vouched for the origin: a Bokeh worker would compare it with a list of its own.
         self._keep_origin = pool.kind == "http"
+
+    def _choose(self) -> Worker | None:
+        way = self._way
+        if way is None or way.worker is None:
+            return super()._choose()
+        return way.worker if way.worker.up else None
 
     def _add_origin(self, lines: list[bytes], origins: tuple[bytes, ...]) -> None:
         if self._keep_origin:
@@ -84,6 +97,8 @@ class WebSocketProxy(Proxy):
         from_browser = connection.detach()
         tunnel = Tunnel(connection.transport, upstream.transport, self._settings, connection.edge.sweep, self._closed)
         self.fleet.tunnel_opened(worker, self.session_id, tunnel)
+        if self._way is not None:
+            self.fleet.live.opened(self._way.key, tunnel, worker)
         exchange.started = monotonic()
         self._on_open(exchange)
         if exchange.watch is not None:
@@ -91,6 +106,10 @@ class WebSocketProxy(Proxy):
         tunnel.start(from_browser, early)
 
     def _closed(self, tunnel: Tunnel) -> None:
+        worker = self.worker
+        if self._way is not None and worker is not None:
+            now = self.exchange.connection.edge.sweep.now
+            self.fleet.live.closed(self._way.key, tunnel, worker, now, vanished=tunnel.worker_vanished)
         self.fleet.tunnel_closed(tunnel)
         self.exchange.connection.released()
         if self.exchange.watch is not None:

@@ -115,6 +115,9 @@ class Metrics(Collector):
         self.upstream_retries = Counters(
             "upstream_retries", "Requests tried on another worker, by the one that failed.", ("worker",)
         )
+        self.tokens_renewed = Counters(
+            "tokens_renewed", "Pages that came back to their session on a token that had run out.", ("worker",)
+        )
         self.errors = Counters("errors", "Failures inside the gateway.", ("kind",))
         self.log_lines_dropped = Counters("log_lines_dropped", "Log lines lost to a full disk or a slow reader.")
         self.config_last_reload_ok = Counters(

@@ -8,7 +8,7 @@ and closes.  A refusal never quotes a token or a session id.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from bokeh_gateway.bokeh import session_id as ids
@@ -17,6 +17,9 @@ from bokeh_gateway.bokeh.request import NOTHING, SessionRefs
 from bokeh_gateway.policy.verdict import Deny
 
 Mode = Literal["unsigned", "signed", "external-signed"]
+
+TOKEN_EXPIRED: Final = "token-expired"
+"""The reason of the one refusal that `policy.reconnect` may lift."""
 
 LEEWAY: Final = 30.0
 """Seconds that a token outlives its expiry here: the worker refuses to the second, by the clock that made the token."""
@@ -29,6 +32,8 @@ class Named:
     session_id: str | None
     mint: bool
     """No session is named and the gateway makes one; when it is None and this is False, the request passes as it is."""
+    expiry: int | None = field(default=None, compare=False)
+    """Of the token that named it; None: it was named in another way."""
 
 
 MINT: Final = Named(None, True)
@@ -90,9 +95,11 @@ class SessionPolicy:
         if claims.expiry is None:
             return _NO_EXPIRY
         named = self._by_id(claims.session_id)
-        if isinstance(named, Named) and now >= claims.expiry + self._leeway:
+        if isinstance(named, Deny):
+            return named
+        if now >= claims.expiry + self._leeway:
             return _expired(now - claims.expiry)
-        return named
+        return Named(named.session_id, False, claims.expiry)
 
     def _by_id(self, session_id: str) -> Named | Deny:
         if not ids.valid_form(session_id):
@@ -105,7 +112,7 @@ class SessionPolicy:
 def _expired(ago: float) -> Deny:
     return Deny(
         401,
-        "token-expired",
+        TOKEN_EXPIRED,
         f"The session token expired {ago:.0f} s ago: reload the page to get a new session.",
         '[sessions] token_expiration = "1 hour"',
     )

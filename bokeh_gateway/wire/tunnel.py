@@ -167,6 +167,16 @@ class Tunnel:
                 half.data_received(early)
         self._sweep.watch(self)
 
+    @property
+    def acknowledged(self) -> bool:
+        """Whether the worker has sent a message, as a Bokeh worker does as soon as it has the session."""
+        return self.worker.scanner.messages > 0
+
+    @property
+    def worker_vanished(self) -> bool:
+        """Whether the worker's connection was cut first, without a close frame."""
+        return self.closed_by == WORKER and self.close_code in (1006, 1012)
+
     # What the halves report.
 
     def close_seen(self, half: Half) -> None:

@@ -43,7 +43,8 @@ def test_the_gateways_flags_stand_before_what_the_operator_wrote():
     """Both `serve` and `args` may end in something that takes every word after it."""
     assert launch(args=("--args", "--fast"), prefix="/bk").argv == (
         *("bokeh", "serve", "--unix-socket", "/run/gw/demo-1.sock", "--use-xheaders", "--session-ids", "unsigned"),
-        *("--prefix", "/bk", "--session-token-expiration", "300", "--websocket-max-message-size", "20971520"),
+        *("--prefix", "/bk", "--session-token-expiration", "300", "--unused-session-lifetime", "60000"),
+        *("--check-unused-sessions", "17000", "--websocket-max-message-size", "20971520"),
         *("myapp.py", "--args", "--fast"),
     )
 
