@@ -39,5 +39,8 @@ format: $(VENV)/.test
 bench: $(VENV)/.test  ## a short form of every benchmark, against the peers that are installed
 	$(BIN)/python -m bench.all --short
 
+guard: $(VENV)/.test  ## system calls per request and message, against the kept record
+	$(BIN)/python -m bench.guard
+
 clean:
 	rm -rf $(VENV) build *.egg-info

@@ -65,7 +65,7 @@ class Running:
             )
         try:
             for port in ports:
-                self._wait_for(port)
+                self.wait_for(port)
         except BaseException:
             self.stop()
             raise
@@ -99,7 +99,12 @@ class Running:
         _signal(_alive(pids), signal.SIGKILL)
         self._process.wait()
 
-    def _wait_for(self, port: int) -> None:
+    def wait_for(self, port: int) -> None:
+        """Returns when the port answers.
+
+        Raises:
+            StartFailedError: the program ended, or the port stayed closed.
+        """
         while True:
             if self._process.poll() is not None:
                 raise StartFailedError(f"ended with {self._process.returncode}: {self.tail()}")

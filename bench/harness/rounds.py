@@ -105,6 +105,23 @@ def _count_calls(runner: asyncio.Runner, cases: Sequence[Case], proxies: Sequenc
                 samples.calls = {name: count / load.units for name, count in meter.calls.most_common()}
 
 
+def count_calls(case: Case, proxy: Proxy, units: int = CALLS_UNITS) -> dict[str, float]:
+    """System calls per unit by name, of one case alone.
+
+    Raises:
+        CannotTraceError: strace is missing or may not attach.
+        RuntimeError: the load failed.
+    """
+    if not shutil.which("strace"):
+        raise CannotTraceError("strace is not installed")
+    samples, meter = Samples(), CallMeter(proxy, units)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        load = _attempt(runner, case, proxy, meter, samples)
+    if load is None or load.errors or not load.units:
+        raise RuntimeError(f"{case.name}: {samples.skipped or dict(samples.errors)}")
+    return {name: round(count / load.units, 2) for name, count in meter.calls.most_common() if count >= load.units / 20}
+
+
 def _attempt(runner: asyncio.Runner, case: Case, proxy: Proxy, meter: Meter, samples: Samples) -> Load | None:
     """The load, or None where the proxy cannot or did not; the reason is in the samples."""
     samples.skipped = samples.skipped or case.skips(proxy)

@@ -34,6 +34,7 @@ class Stand:
         self._exits = ExitStack()
         self.proxies: list[Proxy] = []
         self.left_out: dict[str, str] = {}
+        self._versions: dict[str, str] = {}
 
     def __enter__(self) -> Stand:
         cores.raise_descriptor_limit()
@@ -44,8 +45,8 @@ class Stand:
             self.certfile, self.keyfile = certs.create(self.folder)
             self.workers = list(self._workers) if not isinstance(self._workers, int) else self._origin(self._workers)
             for name in self._names:
-                self._start(peers.ALL[name])
-            _settle(self.proxies)
+                self.start(peers.ALL[name])
+            settle(self.proxies)
         except BaseException:
             self._exits.close()
             raise
@@ -55,8 +56,8 @@ class Stand:
         self._exits.close()
 
     def versions(self) -> dict[str, str]:
-        """Of every proxy that runs."""
-        return {proxy.name: proxy.version for proxy in self.proxies if proxy.running}
+        """Of every proxy that was started."""
+        return {name: version for name, version in self._versions.items() if version}
 
     def _origin(self, count: int) -> list[int]:
         ports = free_ports(count)
@@ -65,13 +66,13 @@ class Stand:
         self._exits.enter_context(Running(argv, core=cores.LOAD_CORE, log=log, ports=ports, cwd=REPOSITORY))
         return ports
 
-    def _start(self, peer: Peer) -> None:
+    def start(self, peer: Peer) -> Proxy | None:
+        """Start one peer, which ends with the stand or by `stop`; None where that fails: `left_out` says why."""
         version = peer.version()
         if version is None:
-            self._leave_out(peer, "not installed")
-            return
-        folder = self.folder / peer.name
-        folder.mkdir(mode=0o755)
+            return self._leave_out(peer, "not installed")
+        folder = Path(tempfile.mkdtemp(prefix=f"{peer.name}-", dir=self.folder))
+        folder.chmod(0o755)
         port, tls_port, spare, _ = free_ports(4)
         site = Site(
             folder=folder, port=port, tls_port=tls_port, spare_port=spare, workers=self.workers,
@@ -87,27 +88,28 @@ class Stand:
                 )  # fmt: skip
                 running.append(self._exits.enter_context(program))
         except StartFailedError as error:
-            self._leave_out(peer, f"did not start: {error}")
-            return
-        self.proxies.append(
-            Proxy(
-                peer=peer,
-                version=version,
-                running=running,
-                folder=folder,
-                tls_port=tls_port,
-                port=port if commands else self.workers[0],
-                core=cores.PROXY_CORE,
-                context=certs.client_context(self.certfile),
-            )
-        )
+            return self._leave_out(peer, f"did not start: {error}")
+        proxy = Proxy(
+            peer=peer, version=version, running=running, folder=folder, tls_port=tls_port,
+            port=port if commands else self.workers[0], core=cores.PROXY_CORE,
+            context=certs.client_context(self.certfile),
+        )  # fmt: skip
+        self._versions[peer.name] = version
+        self.proxies.append(proxy)
+        return proxy
+
+    def stop(self, proxy: Proxy) -> None:
+        """End one proxy before the others."""
+        self.proxies.remove(proxy)
+        for program in proxy.running:
+            program.stop()
 
     def _leave_out(self, peer: Peer, reason: str) -> None:
         self.left_out[peer.name] = reason.splitlines()[0]
         print(f"left out {peer.name}: {reason}", file=sys.stderr)
 
 
-def _settle(proxies: Sequence[Proxy]) -> None:
+def settle(proxies: Sequence[Proxy]) -> None:
     """Wait until nobody works any more: the gateway compresses static files at first, and that is no request's cost."""
     until = time.monotonic() + SETTLE_SECONDS
     pids = [pid for proxy in proxies for pid in proxy.pids()]

@@ -28,7 +28,7 @@ _BROWSER = (
 )
 
 
-def token(name: str, now: float) -> str:
+def fresh_token(name: str, now: float) -> str:
     """The signed token of a signed session, as a worker writes it into a page; 300 s of life.
 
     Source: bokeh.util.token.
@@ -48,10 +48,11 @@ def _base64(data: bytes) -> str:
 
 def page(size: int = MEDIUM) -> bytes:
     """An HTML page of `size` bytes that names a session as Bokeh's does."""
+    carried = fresh_token("bench", time.time())
     text = (
         '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>bench</title></head><body>'
         '<script type="application/json" id="p1">{}</script>'
-        f'<script>const render_items = [{{"token":"{token("bench", time.time())}","roots":{{"p1":"p2"}}}}];</script>'
+        f'<script>const render_items = [{{"token":"{carried}","roots":{{"p1":"p2"}}}}];</script>'
     ).encode()
     return text + b" " * (size - len(text) - 14) + b"</body></html>"
 
@@ -68,11 +69,12 @@ def post(path: str, host: str, body: bytes) -> bytes:
     return f"{head}Content-Type: application/octet-stream\r\n{_BROWSER}\r\n".encode() + body
 
 
-def upgrade(path: str, host: str, key: str, *, secure: bool = False) -> bytes:
-    """A browser's WebSocket handshake, carrying a fresh token as BokehJS sends it."""
+def upgrade(path: str, host: str, key: str, *, secure: bool = False, token: str | None = None) -> bytes:
+    """A browser's WebSocket handshake, carrying a token as BokehJS sends it; a fresh one of our own by default."""
+    carried = token or fresh_token("bench-" + os.urandom(6).hex(), time.time())
     scheme = "https" if secure else "http"
     return (
         f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nOrigin: {scheme}://{host}\r\n"
         f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n"
-        f"Sec-WebSocket-Protocol: bokeh, {token('bench-' + os.urandom(6).hex(), time.time())}\r\n{_BROWSER}\r\n"
+        f"Sec-WebSocket-Protocol: bokeh, {carried}\r\n{_BROWSER}\r\n"
     ).encode()

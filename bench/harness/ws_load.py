@@ -85,7 +85,8 @@ class EchoSocket(Socket):
         self._echo = frames.header(frames.BINARY, len(payload)) + payload
         self._payload, self._finished = payload, finished
         self._waiting = False
-        self._whole = True
+        self._same = 0
+        """How many bytes of `_echo` have come; -1 while the reader has to find out."""
         self.sent_ns = 0
 
     def send(self) -> None:
@@ -95,14 +96,20 @@ class EchoSocket(Socket):
         self.transport.write(self._message)
 
     def bytes_received(self, data: bytes) -> None:
-        if self._whole and data == self._echo:  # the usual case for small messages: one read, one frame
-            self._end(None)
-            return
-        self._whole = False
+        if self._same >= 0:  # compared as it comes: large echoes are not put together
+            end = self._same + len(data)
+            if data == self._echo[self._same : end]:
+                self._same = end
+                if end == len(self._echo):
+                    self._same = 0
+                    self._end(None)
+                return
+            data = self._echo[: self._same] + data
+            self._same = -1
         super().bytes_received(data)
 
     def received(self, payload: bytes) -> None:
-        self._whole = True
+        self._same = 0
         self._end(None if payload == self._payload else "echo differs")
 
     def _end(self, problem: str | None) -> None:
@@ -145,15 +152,18 @@ async def connect(
     path: str = workload.ECHO_PATH,
     context: ssl.SSLContext | None = None,
     turn: int = 0,
+    token: str | None = None,
 ) -> SocketT:
-    """One open WebSocket.  `turn` spreads many over 127.0.0.2 and on, since one address has about 28,000 ports.
+    """One open WebSocket, with a token of our own unless one is given.
+
+    `turn` spreads many over 127.0.0.2 and on, since one address has about 28,000 ports.
 
     Raises:
         RefusedError: anything but a 101 came back.
         TimeoutError: nothing came back.
     """
     key = base64.b64encode(os.urandom(16)).decode()
-    request = workload.upgrade(path, f"127.0.0.1:{port}", key, secure=context is not None)
+    request = workload.upgrade(path, f"127.0.0.1:{port}", key, secure=context is not None, token=token)
     _, made = await asyncio.get_running_loop().create_connection(
         lambda: make(request),
         "127.0.0.1",
@@ -172,12 +182,13 @@ async def connect_many(
     port: int,
     path: str = workload.ECHO_PATH,
     context: ssl.SSLContext | None = None,
+    after: int = 0,
 ) -> list[SocketT]:
-    """`count` open WebSockets, a few at a time."""
+    """`count` open WebSockets, a few at a time; `after` are open already."""
     opened: list[SocketT] = []
     while len(opened) < count:
         part = min(OPENING_AT_ONCE, count - len(opened))
-        first = len(opened) + 1
+        first = after + len(opened) + 1
         opened += await asyncio.gather(*(connect(make, port, path, context, first + i) for i in range(part)))
     return opened
 

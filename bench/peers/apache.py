@@ -70,7 +70,7 @@ _TLS_HOST = """<VirtualHost 127.0.0.1:{port}>
 
 
 def _prepare(site: Site) -> list[Command]:
-    rules = _SITE + (f"Alias /static {site.static}" if site.static else "")
+    rules = _SITE + "\n    ".join(f"Alias {path} {site.static}" for path in ("/static", "/files") if site.static)
     tls_host = _TLS_HOST.format(port=site.tls_port, certfile=site.certfile, keyfile=site.keyfile, site=rules)
     config = site.folder / "apache.conf"
     config.write_text(

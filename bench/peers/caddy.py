@@ -32,7 +32,8 @@ _TLS = """https://:{port} {{
 def _prepare(site: Site) -> list[Command]:
     rules = _SITE.format(workers=" ".join(f"127.0.0.1:{port}" for port in site.workers))
     if site.static:
-        rules = f"handle_path /static/* {{\n        root * {site.static}\n        file_server\n    }}\n    {rules}"
+        for path in ("/static", "/files"):
+            rules = f"handle_path {path}/* {{\n        root * {site.static}\n        file_server\n    }}\n    {rules}"
     tls = _TLS.format(port=site.tls_port, certfile=site.certfile, keyfile=site.keyfile, site=rules)
     config = site.folder / "Caddyfile"
     config.write_text(_CONFIG.format(folder=site.folder, port=site.port, site=rules, tls=tls if site.tls else ""))

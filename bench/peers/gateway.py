@@ -32,6 +32,7 @@ secret_key = "{secret}"
 [limits]
 body_size = "none"
 
+{routes}
 [log]
 access = "{folder}/access.log"
 format = "combined"
@@ -44,6 +45,15 @@ redirect_http = false
 """
 
 
+_ROUTES = """[[route]]
+path = "/"
+pool = "apps"
+[[route]]
+path = "/files"
+static = "{static}"
+"""
+
+
 def _prepare(site: Site) -> list[Command]:
     config = site.folder / "gw.toml"
     config.write_text(
@@ -52,6 +62,7 @@ def _prepare(site: Site) -> list[Command]:
             folder=site.folder,
             servers=", ".join(f'"127.0.0.1:{port}"' for port in site.workers),
             secret=workload.SECRET,
+            routes=_ROUTES.format(static=site.static) if site.static else "",
             tls=_TLS.format(port=site.tls_port, certfile=site.certfile, keyfile=site.keyfile) if site.tls else "",
         )
     )

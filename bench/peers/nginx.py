@@ -69,7 +69,9 @@ def _prepare(site: Site, *, tuned: bool) -> list[Command]:
             descriptors=cores.DESCRIPTORS,
             servers="\n        ".join(f"server 127.0.0.1:{port};" for port in site.workers),
             tls=f"{tls} ssl_certificate_key {site.keyfile};" if site.tls else "",
-            static=f"location /static {{ alias {site.static}; }}" if site.static else "",
+            static="".join(
+                f"location {path} {{ alias {site.static}; }}" for path in ("/static", "/files") if site.static
+            ),
             http=f"{_MAP} keepalive_requests 1000000; sendfile on; tcp_nopush on;" if tuned else "",
             upstream="keepalive 256; keepalive_requests 1000000;" if tuned else "",
             connection="$connection_upgrade" if tuned else '"upgrade"',

@@ -1,0 +1,41 @@
+"""The gateway's system calls per request and message, against the kept record: no clock, so no machine is too slow."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from bench import guard
+from bench.harness.meter import CannotTraceError
+
+
+def test_nothing_costs_more_system_calls_than_in_the_record() -> None:
+    """`python -m bench.guard --keep` writes the record anew, where a change is worth its calls."""
+    try:
+        now = guard.measured()
+    except CannotTraceError as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(f"system calls cannot be counted here: {error}")
+    assert guard.dearer(now, guard.kept()) == []
+
+
+@pytest.mark.parametrize(
+    ("calls", "dearer"),
+    [
+        pytest.param({"read": 2.0, "write": 2.0}, False, id="same"),
+        pytest.param({"read": 2.0, "write": 2.4}, False, id="within-the-margin"),
+        pytest.param({"read": 3.0, "write": 2.0}, True, id="a-call-more"),
+        pytest.param({"read": 1.0}, False, id="less"),
+    ],
+)
+def test_one_call_more_is_said(calls: dict[str, float], dearer: bool) -> None:
+    """A guard that could not fail would guard nothing."""
+    said = guard.dearer({"get": calls}, {"get": {"read": 2.0, "write": 2.0}})
+    assert bool(said) is dearer
+
+
+def test_a_case_without_record_is_said() -> None:
+    """Otherwise a new case would pass for ever."""
+    assert "not in the record" in guard.dearer({"new": {"read": 1.0}}, {})[0]
