@@ -9,18 +9,21 @@ from typing import TYPE_CHECKING, Any
 from tornado.httputil import HTTPServerConnectionDelegate
 
 from bokeh_gateway.endpoint.auth_basic import BasicMethod, read_users
+from bokeh_gateway.endpoint.auth_cookie import cookie_name
 from bokeh_gateway.endpoint.auth_fetch import Fetcher, KeySource
 from bokeh_gateway.endpoint.auth_forward import ForwardMethod
 from bokeh_gateway.endpoint.auth_gate import Gate, Method
 from bokeh_gateway.endpoint.auth_jwt import JwtMethod
 from bokeh_gateway.endpoint.auth_keys import read_pem, secret_key
+from bokeh_gateway.endpoint.auth_oidc import OidcMethod
+from bokeh_gateway.endpoint.auth_oidc_pages import OidcPages
+from bokeh_gateway.endpoint.auth_provider import Provider
 from bokeh_gateway.endpoint.router import Mount
-from bokeh_gateway.errors import ConfigError
 from bokeh_gateway.policy.expiries import Expiries
 from bokeh_gateway.policy.identity import GROUPS, USER, Requirement
 
 if TYPE_CHECKING:
-    from bokeh_gateway.config.auth import Auth, Jwt
+    from bokeh_gateway.config.auth import Auth, Jwt, Oidc
     from bokeh_gateway.config.schema import Config, Route
     from bokeh_gateway.wire.sweep import Sweep
     from bokeh_gateway.wire.tunnel import Tunnel
@@ -72,14 +75,18 @@ class Doors:
             methods["forward"] = self._kept(ForwardMethod(auth.forward, loop, sweep))
         if auth.module is not None:
             methods["module"] = self._module(auth, config)
+        oidc = None
         if auth.oidc is not None:
-            raise ConfigError("auth.oidc", "...", "no such table yet")
+            oidc = methods["oidc"] = self._oidc(auth.oidc, auth)
         self.gate = Gate(
             methods,
             self.expiries,
             drop=frozenset(_own_headers(auth)),
+            own_cookies=_own_cookies(auth),
             forward_credentials=auth.forward_credentials,
         )
+        if oidc is not None:
+            self._oidc_pages(oidc, config)
 
     def start(self) -> None:
         """Fetches the keys that are published."""
@@ -105,6 +112,18 @@ class Doors:
             self._sources.append(source)
         return JwtMethod(settings, keys, source)
 
+    def _oidc(self, settings: Oidc, auth: Auth) -> OidcMethod:
+        assert auth.cookie_secret is not None
+        fetcher = self._kept(Fetcher(settings.timeout))
+        provider = self._kept(Provider(settings, fetcher, self._loop.time))
+        return OidcMethod(provider, auth.cookie_secret.get_secret_value())
+
+    def _oidc_pages(self, method: OidcMethod, config: Config) -> None:
+        assert config.auth.cookie_secret is not None
+        secret = config.auth.cookie_secret.get_secret_value()
+        pages = OidcPages(method, secret, config.gateway.public_url, self.gate.signed_out)
+        self._mount("", [method.provider.settings.path], pages)
+
     def _module(self, auth: Auth, config: Config) -> Method:
         # Bokeh's server is imported only where it is wanted: it takes half a second.
         from bokeh_gateway.endpoint.auth_module import ModuleApplication, ModuleMethod, load_module
@@ -127,6 +146,12 @@ class Doors:
             mount = Mount(host, path.encode(), label=f"{host}{path}")
             if all(mount.label != other.label for other, _ in self.pages):
                 self.pages.append((mount, application))
+
+
+def _own_cookies(auth: Auth) -> tuple[bytes, ...]:
+    if auth.oidc is None:
+        return ()
+    return (cookie_name(auth.oidc.cookie, secure=True), cookie_name(auth.oidc.cookie, secure=False))
 
 
 def _own_headers(auth: Auth) -> list[bytes]:

@@ -33,6 +33,7 @@ EXPIRED: Final = 4401
 SHORTEST: Final = 10.0
 """Seconds that a WebSocket may at least last."""
 _SAYS: Final = {
+    400: "This sign-in was not begun in this browser, or took too long. Open the page again.",
     401: "Sign in to use this address.",
     403: "Your account may not use this address.",
     500: "The sign-in could not be checked; the gateway's log says why.",
