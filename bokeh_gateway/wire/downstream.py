@@ -213,6 +213,8 @@ class Downstream(asyncio.Protocol):
                 elif reader.head is None:
                     if reader.begun and self.due > (latest := self.edge.sweep.now + self.edge.timeouts.header):
                         self.due = latest
+                    if reader.oversize is not None and self.due > (latest := self.edge.sweep.now + HELD_TIME):
+                        self.due = latest
                 elif self._may_start(reader.head):
                     self._start(reader.head)
         finally:
@@ -519,7 +521,8 @@ class Downstream(asyncio.Protocol):
             self._start(reader.head)
         elif reader.begun:
             self._refuse(
-                BadHead(
+                reader.overdue()
+                or BadHead(
                     408, f"The request's head did not come within [timeouts] header = {self.edge.timeouts.header:g} s."
                 )
             )

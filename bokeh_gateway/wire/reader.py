@@ -15,7 +15,10 @@ from bokeh_gateway.config.schema import Limits
 from bokeh_gateway.http.head import BadHead, Pairs, RequestHead
 
 OVERHEAD: Final = 16 * 1024
-"""Bytes of chunk sizes, extensions and trailers in a row, with no data between them, that are still read."""
+"""Bytes of chunk extensions and trailers, beyond what is usual beside the data, that are still read."""
+CHUNK_COST: Final = 12
+"""Bytes around a chunk's data that are usual: a size of up to eight digits, and two line ends."""
+_MINOR: Final = {"1.1": 1, "1.0": 0}
 OVERSIZE_READ: Final = 1 << 20
 """How far a header that is refused anyway is read on, to be able to say its size."""
 BLANK_LINES: Final = 4
@@ -31,6 +34,7 @@ class RequestReader:
         chunks: pieces of its body that nobody has taken yet.
         complete: whether it has been read to its end.
         begun: whether any byte of it has come.
+        oversize: name and size so far of a header that is refused when it ends; None while there is none.
     """
 
     __slots__ = (
@@ -39,7 +43,6 @@ class RequestReader:
         "_has_head",
         "_limits",
         "_overhead",
-        "_oversize",
         "_pairs",
         "_parser",
         "_raw",
@@ -50,13 +53,14 @@ class RequestReader:
         "chunks",
         "complete",
         "head",
+        "oversize",
     )
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._parser = HttpRequestParser(self)
         self._raw: bytearray | None = None
-        self._oversize: tuple[str, int] | None = None
+        self.oversize: tuple[str, int] | None = None
         self._blank = 0
         self._url = b""
         self._pairs: Pairs = []
@@ -100,7 +104,7 @@ class RequestReader:
             BadHead: the request is to be answered with its status, and nothing more is to be read.
         """
         while data and not self.complete:
-            if self._oversize is not None:
+            if self.oversize is not None:
                 self._measure(data)
                 return b""
             cut = self._cut(data)
@@ -141,7 +145,7 @@ class RequestReader:
 
     def on_body(self, chunk: bytes) -> None:
         self.chunks.append(chunk)
-        self._overhead = 0
+        self._overhead -= len(chunk) + CHUNK_COST
 
     def on_message_complete(self) -> None:
         self.complete = True
@@ -167,14 +171,17 @@ class RequestReader:
         self._tail = b""
         if size > min(limits.header_size, limits.request_line):
             self._check_size()
+        parser = self._parser
+        minor = _MINOR.get(parser.get_http_version())
+        if minor is None:
+            raise BadHead(505, "The only versions of HTTP that are spoken are 1.1 and 1.0.")
         if len(self._pairs) > limits.header_count:
             raise BadHead(
                 431,
                 f"The request has {len(self._pairs)} headers; "
                 f"[limits] header_count = {limits.header_count} is the most.",
             )
-        parser = self._parser
-        head = RequestHead(parser.get_method(), self._url, 1 if parser.get_http_version() == "1.1" else 0, self._pairs)
+        head = RequestHead(parser.get_method(), self._url, minor, self._pairs)
         self.head = head
         limit = limits.body_size
         if limit is not None and head.length > limit:
@@ -190,8 +197,8 @@ class RequestReader:
             raise _long_line(len(self._url), limits)
         total = 0
         for name, value in self._pairs:
-            if len(value) > limits.header_size:
-                raise _long_header(name.decode("latin-1"), f"{len(value)}", limits)
+            if len(value) > limits.header_size or len(name) > limits.header_size:
+                raise _long_header(name.decode("latin-1"), f"{max(len(value), len(name))}", limits)
             total += len(name) + len(value) + 4
         if total > 2 * limits.header_size:
             raise _long_head(total, limits)
@@ -217,8 +224,15 @@ class RequestReader:
             name, _, value = raw[raw.rfind(b"\r\n") + 2 :].partition(b":")
             if len(value) <= limits.header_size:
                 raise _long_head(len(raw), limits)
-            self._oversize = (name.decode("latin-1"), len(value) - 1)
+            self.oversize = (name.decode("latin-1"), len(value) - 1)
             self._raw = None
+
+    def overdue(self) -> BadHead | None:
+        """The refusal of a header that is too big and has not come to its end; None where there is none."""
+        if self.oversize is None:
+            return None
+        name, size = self.oversize
+        return _long_header(name, f"more than {size}", self._limits)
 
     @staticmethod
     def _has_line(raw: bytearray) -> bool:
@@ -226,21 +240,20 @@ class RequestReader:
 
     def _measure(self, data: bytes) -> None:
         """Reads on in a header that is too big, only to say how big."""
-        assert self._oversize is not None
-        name, size = self._oversize
+        assert self.oversize is not None
+        name, size = self.oversize
         end = data.find(b"\r")
         size += len(data) if end < 0 else end
         if end >= 0 or size > OVERSIZE_READ:
             raise _long_header(name, f"{size}" if end >= 0 else f"more than {size}", self._limits)
-        self._oversize = (name, size)
+        self.oversize = (name, size)
 
     def _check_overhead(self, piece: bytes) -> None:
         self._tail = (self._tail + piece)[-3:] if len(piece) < 3 else piece[-3:]
-        if self.chunks:
-            return
-        self._overhead += len(piece)
-        if self._overhead > OVERHEAD:
+        overhead = self._overhead + len(piece)
+        if overhead > OVERHEAD:
             raise BadHead(413, f"More than {OVERHEAD} bytes of chunk extensions or trailers.")
+        self._overhead = overhead if overhead > 0 else 0
 
 
 def too_big(size: int, limit: int) -> BadHead:

@@ -19,7 +19,7 @@ class Due(Protocol):
 
 
 class Sweep:
-    """Calls `expire` on what is due.  A deadline is met within `period` seconds after it passed."""
+    """Calls `expire` on what is due: never early, and within two periods after the deadline passed."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, period: float = 1.0) -> None:
         self.now = loop.time()
@@ -50,8 +50,10 @@ class Sweep:
 
     def _run(self) -> None:
         self._handle = self._loop.call_later(self._period, self._run)
-        now = self.now = self._loop.time()
-        for item in [item for item in self._items if item.due <= now]:
+        # Deadlines were set by `self.now`, which is up to one period old: what was due by then has had its time.
+        latest, now = self.now, self._loop.time()
+        self.now = now
+        for item in [item for item in self._items if item.due <= latest]:
             item.expire(now)
         for job in self._jobs:
             job(now)

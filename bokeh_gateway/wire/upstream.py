@@ -25,6 +25,8 @@ IDLE_TIME: Final = 60.0
 """Seconds that an idle connection is kept; a Tornado worker keeps its end for an hour."""
 HEAD_LIMIT: Final = 64 * 1024
 """Bytes of an answer's head, as Tornado's own client allows; nginx gives 4 to 8 KB."""
+MAX_HEADERS: Final = 1000
+"""Header lines of an answer."""
 MAX_INTERIM: Final = 16
 """Interim (1xx) answers before the final one."""
 
@@ -138,8 +140,8 @@ class Upstream(asyncio.Protocol):
         head = self._head
         if head is None:
             self._fed += len(data)
-            if self._fed > HEAD_LIMIT or len(self._pairs) > HEAD_LIMIT // 32:
-                self._broken(consumer, f"the answer's head is over {HEAD_LIMIT} bytes")
+            if self._fed > HEAD_LIMIT or len(self._pairs) > MAX_HEADERS:
+                self._broken(consumer, f"the answer's head is over {HEAD_LIMIT} bytes or {MAX_HEADERS} lines")
             return
         if not self._passed:
             if not self._may_pass(consumer, head, data, upgraded):
@@ -236,6 +238,8 @@ class Upstream(asyncio.Protocol):
         if self._complete:
             self._extra = True  # a second answer, to a question that nobody asked
             return
+        if len(self._pairs) > MAX_HEADERS:
+            raise BadAnswer(f"more than {MAX_HEADERS} header lines")
         parser = self._parser
         status = parser.get_status_code()
         if 100 <= status < 200 and status != 101:

@@ -296,7 +296,9 @@ class RecordingWorker:
         except h11.RemoteProtocolError as error:
             if not record.ended:
                 self.errors.append(str(error))
-        except (ConnectionError, asyncio.CancelledError):
+        except ConnectionError:
+            record.ended = True
+        except asyncio.CancelledError:
             pass
         finally:
             side.writer.close()
