@@ -40,6 +40,7 @@ class Client(asyncio.Protocol):
     def __init__(self, request: bytes, expected: int, finished: Callable[[Client, str | None], None]) -> None:
         self._request, self._expected, self._finished = request, expected, finished
         self._buffer = b""
+        self._good = b""
         self._missing = 0
         self._head: _Head | None = None
         self._waiting = False
@@ -57,6 +58,11 @@ class Client(asyncio.Protocol):
         self.transport.write(self._request)
 
     def data_received(self, data: bytes) -> None:
+        if data == self._good and self._head is None and not self._buffer:  # the very same answer again
+            self._waiting = False
+            self._finished(self, None)
+            return
+        first = self._head is None and not self._buffer
         if self._head is None:
             if self._buffer:
                 data = self._buffer + data
@@ -70,7 +76,7 @@ class Client(asyncio.Protocol):
         else:
             self._missing -= len(data)
         if self._missing <= 0 or self._head.length < 0:
-            self._end()
+            self._end(data if first else b"")
 
     def _read_head(self, head: bytes) -> _Head:
         known = self._heads.get(head)
@@ -80,7 +86,8 @@ class Client(asyncio.Protocol):
             known = self._heads[head] = _Head(head)
         return known
 
-    def _end(self) -> None:
+    def _end(self, alone: bytes) -> None:
+        """An answer is whole; `alone` if it came in one piece."""
         head, self._head, self._waiting = self._head, None, False
         assert head is not None
         problem = None
@@ -91,6 +98,8 @@ class Client(asyncio.Protocol):
         if head.closes or problem:
             self.closed = True
             self.transport.close()
+        else:
+            self._good = alone
         self._finished(self, problem)
 
     def connection_lost(self, error: Exception | None) -> None:

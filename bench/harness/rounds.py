@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import uvloop
 
+from bench.harness.budget import Budget
 from bench.harness.load import Load
 from bench.harness.meter import CallMeter, CannotTraceError, Meter
 from bench.harness.options import Options
@@ -106,7 +107,7 @@ def _count_calls(runner: asyncio.Runner, cases: Sequence[Case], proxies: Sequenc
 
 
 def count_calls(case: Case, proxy: Proxy, units: int = CALLS_UNITS) -> dict[str, float]:
-    """System calls per unit by name, of one case alone.
+    """System calls per unit by name, of one case alone, without those that few units make, as waking a thread.
 
     Raises:
         CannotTraceError: strace is missing or may not attach.
@@ -119,7 +120,32 @@ def count_calls(case: Case, proxy: Proxy, units: int = CALLS_UNITS) -> dict[str,
         load = _attempt(runner, case, proxy, meter, samples)
     if load is None or load.errors or not load.units:
         raise RuntimeError(f"{case.name}: {samples.skipped or dict(samples.errors)}")
-    return {name: round(count / load.units, 2) for name, count in meter.calls.most_common() if count >= load.units / 20}
+    steady = ((name, count) for name, count in meter.calls.most_common() if count >= load.units / 2)
+    return {name: round(count / load.units, 2) for name, count in steady}
+
+
+class _Counted(Meter):
+    at_once = 1
+
+    def __init__(self, proxy: Proxy, count: int) -> None:
+        super().__init__(proxy, 60.0)
+        self._count = count
+
+    def budget(self) -> Budget:
+        return Budget(seconds=60.0, count=self._count)
+
+
+def run_units(case: Case, proxy: Proxy, units: int) -> None:
+    """So many units, one in flight.
+
+    Raises:
+        RuntimeError: the load failed.
+    """
+    samples = Samples()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        load = _attempt(runner, case, proxy, _Counted(proxy, units), samples)
+    if load is None or load.errors or load.units != units:
+        raise RuntimeError(f"{case.name}: {samples.skipped or dict(samples.errors)}")
 
 
 def _attempt(runner: asyncio.Runner, case: Case, proxy: Proxy, meter: Meter, samples: Samples) -> Load | None:

@@ -17,7 +17,7 @@ SMALL_PATH, MEDIUM_PATH, LARGE_PATH = f"{APP}/data/small", f"{APP}/data/medium",
 UPLOAD_PATH = f"{APP}/upload"
 ECHO_PATH, PUSH_PATH = f"{APP}/ws", f"{APP}/push/ws"
 
-SECRET = "bench-secret-key"
+SECRET = "a-secret-for-benchmarks-that-is-worth-nothing"
 """Signs what the gateway mints; its check of signatures is on in every bench."""
 
 _BROWSER = (

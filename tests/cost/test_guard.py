@@ -18,7 +18,15 @@ def test_nothing_costs_more_system_calls_than_in_the_record() -> None:
         if os.environ.get("CI"):
             raise
         pytest.skip(f"system calls cannot be counted here: {error}")
-    assert guard.dearer(now, guard.kept()) == []
+    assert guard.dearer(now, guard.kept()["calls"]) == []
+
+
+def test_nothing_calls_more_python_code_than_in_the_record() -> None:
+    """What no system call shows: work of the interpreter for each request."""
+    record = guard.kept()
+    if record["python"] != guard.PYTHON:
+        pytest.skip(f"the record was made with Python {record['python']}")
+    assert guard.slower(guard.python_calls(), record["python_calls"]) == []
 
 
 @pytest.mark.parametrize(
