@@ -40,6 +40,8 @@ def verify(password: str, hashed: str) -> bool:
     Raises:
         BadHash: `hashed` is none, or needs argon2-cffi, which is not installed.
     """
+    if "\0" in password:
+        return False  # to HMAC, and so to scrypt, one that ends with NULs is the same as without
     if hashed.startswith("$argon2"):
         return _verify_argon2(password, hashed)
     ln, r, p, salt, raw = _parse(hashed)
