@@ -25,6 +25,7 @@ from bokeh_gateway.control.runtime_dir import RuntimeDir
 from bokeh_gateway.control.workers import EventKind, Supervisor, WorkerEvent
 from bokeh_gateway.endpoint.auth_build import Doors, requirement
 from bokeh_gateway.endpoint.dispatch import Dispatch, DispatchSettings
+from bokeh_gateway.endpoint.embedding import embedding, response_headers
 from bokeh_gateway.endpoint.failure import explain
 from bokeh_gateway.endpoint.fleet import Fleet
 from bokeh_gateway.endpoint.metrics_page import metrics_delegate
@@ -192,7 +193,9 @@ class GatewayApp:
         settings = DispatchSettings(
             router=Router(self._mounts(config)),
             fleet=self._fleet,
-            origins=OriginPolicy(config.origins.allow, config.origins.required, self._own_hosts(config)),
+            origins=OriginPolicy(
+                (*config.origins.allow, *config.embed.origins), config.origins.required, self._own_hosts(config)
+            ),
             sessions=SessionPolicy(config.sessions.mode, secrets, config.sessions.token_leeway),
             secret=secrets[0] if config.sessions.mode == "signed" else None,
             tunnel=TunnelSettings(
@@ -208,6 +211,7 @@ class GatewayApp:
             https_port=self._https_port(config),
             gate=self._doors.gate if self._doors is not None else None,
             rate=SessionRate(rate) if rate is not None else None,
+            embedding=embedding(config),
             reconnect=self._reconnect(config),
             token_warn_size=limits.token_warn_size,
             on_open=self._recorder.opened,
@@ -478,6 +482,7 @@ def _mount(route: Route, config: Config) -> Mount:
         folder=str(route.static) if route.static else "",
         redirect=route.redirect or "",
         strip=route.strip_prefix,
+        headers=response_headers(config, route),
         label=f"{route.host or ''}{route.path}",
         auth=requirement(route, config),
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -97,6 +98,24 @@ def _absolute(path: str, info: ValidationInfo) -> str:
     if not isinstance(info.context, Context):
         return path
     return os.path.normpath(info.context.base / Path(path).expanduser())
+
+
+OWN_HEADERS: Final = frozenset(
+    {
+        "connection",
+        "content-encoding",
+        "content-length",
+        "date",
+        "keep-alive",
+        "sec-websocket-accept",
+        "sec-websocket-protocol",
+        "server",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+"""Headers of answers that say how their bytes are to be read, or that are the gateway's own."""
+_TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+\Z")
 
 
 def _path(value: object, info: ValidationInfo) -> Path | None:
@@ -215,6 +234,30 @@ def _origin(value: object) -> str:
     return text
 
 
+def _embed_origin(value: object) -> str:
+    """An origin pattern that a Content-Security-Policy can say too: `*` only as the first label, and no `null`."""
+    pattern = parse_origin_pattern(text := _text(value))
+    if pattern.null or "*" in pattern.labels[1:]:
+        raise ValueError('an origin pattern with * as its first label or none, such as "https://*.acme.com"')
+    return text
+
+
+def _header_name(value: object) -> str:
+    text = _text(value)
+    if not _TOKEN.match(text):
+        raise ValueError('the name of a header, such as "X-Robots-Tag"')
+    if text.lower() in OWN_HEADERS:
+        raise ValueError(f"another header than {text}, which the gateway itself has to set")
+    return text
+
+
+def _header_value(value: object) -> str:
+    text = _text(value)
+    if text.strip() != text or not all((" " <= c <= "\xff" and c != "\x7f") or c == "\t" for c in text):
+        raise ValueError("a header value of one line, without space at its ends")
+    return text
+
+
 def _secret(value: object, info: ValidationInfo) -> object:
     if isinstance(value, SecretStr) or (value is None and info.context is None):
         return value
@@ -265,6 +308,9 @@ RoutePath = Annotated[str, PlainValidator(partial(_url_path, "/"))]
 Prefix = Annotated[str, PlainValidator(partial(_url_path, ""))]
 RouteHost = Annotated[str | None, PlainValidator(_route_host)]
 OriginText = Annotated[str, PlainValidator(_origin)]
+EmbedOrigin = Annotated[str, PlainValidator(_embed_origin)]
+HeaderName = Annotated[str, PlainValidator(_header_name)]
+HeaderValue = Annotated[str, PlainValidator(_header_value)]
 Secret = Annotated[SecretStr, PlainValidator(_secret)]
 SecretOrNone = Annotated[SecretStr | None, PlainValidator(_secret)]
 AccessLog = Annotated[str, PlainValidator(_access)]

@@ -21,9 +21,12 @@ from bokeh_gateway.config.fields import (
     DurationOrFalse,
     DurationOrNone,
     DurationOrZero,
+    EmbedOrigin,
     FilePath,
     FilePathOrNone,
     Flag,
+    HeaderName,
+    HeaderValue,
     ListenAddress,
     OriginText,
     Prefix,
@@ -158,6 +161,8 @@ class Route(Table):
     """Absolute URL or path that is answered as Location."""
     strip_prefix: Flag = False
     """Take `path` away before the worker sees it; the worker learns it from X-Forwarded-Prefix."""
+    headers: RouteHeaders | None = None
+    """What is changed in the headers of its answers."""
     auth: AuthNames = None
     """Methods of [auth], one of which must let a request in; "none": no sign-in.  None: whatever is configured; a
     redirect is then for everybody."""
@@ -176,6 +181,44 @@ class Origins(Table):
     """Bokeh's host[:port] patterns; the gateway's own names need no listing."""
     required: Flag = False
     """Refuse WebSockets that name no origin.  Off: `pull_session` sends none."""
+
+
+class Embed(Table):
+    """[embed]: pages of other origins that hold apps of this gateway: `server_document`, `server_session`, frames."""
+
+    origins: tuple[EmbedOrigin, ...] = ()
+    """As in [origins] allow: they may open WebSockets, read `autoload.js` and static files across origins (CORS), and
+    hold pages in frames.  Empty: CORS stays as the workers say, frames are not spoken of."""
+
+
+Security = Literal["strict", "embed", "off"]
+
+
+class RouteHeaders(Table):
+    """[route.headers]: as [headers], for one route; its words go before those of [headers]."""
+
+    security: Security | None = None
+    """None: as [headers] says."""
+    set: dict[HeaderName, HeaderValue] = {}
+    """In place of what the worker sends under this name."""
+    add: dict[HeaderName, HeaderValue] = {}
+    """Beside what the worker sends under this name."""
+    remove: tuple[HeaderName, ...] = ()
+    """Never passed on."""
+
+
+class Headers(Table):
+    """[headers]: what is changed in the headers of answers."""
+
+    security: Security = "off"
+    """A set of headers for browsers, such as Content-Security-Policy: "strict" for dashboards of their own, "embed" for
+    those in other pages.  Off: an app that loads from elsewhere would break without a word to its author."""
+    set: dict[HeaderName, HeaderValue] = {}
+    """In place of what the worker sends under this name."""
+    add: dict[HeaderName, HeaderValue] = {}
+    """Beside what the worker sends under this name."""
+    remove: tuple[HeaderName, ...] = ()
+    """Never passed on."""
 
 
 class Sessions(Table):
@@ -288,6 +331,8 @@ class Config(Table):
     route: tuple[Route, ...] = ()
     auth: Auth = Auth()
     origins: Origins = Origins()
+    embed: Embed = Embed()
+    headers: Headers = Headers()
     sessions: Sessions = Sessions()
     static: Static = Static()
     limits: Limits = Limits()

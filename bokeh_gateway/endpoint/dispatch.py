@@ -16,6 +16,7 @@ from tornado.httputil import HTTPMessageDelegate, HTTPServerConnectionDelegate
 from bokeh_gateway.bokeh.paths import Kind, app_path, split, static_tail
 from bokeh_gateway.bokeh.request import NOTHING, session_refs
 from bokeh_gateway.endpoint.auth_gate import Gate
+from bokeh_gateway.endpoint.embedding import Embedding, MixedContent
 from bokeh_gateway.endpoint.failure import explain
 from bokeh_gateway.endpoint.file_body import FileBody
 from bokeh_gateway.endpoint.file_slice import FileSlice
@@ -69,6 +70,9 @@ class DispatchSettings:
     gate: Gate | None = None
     """None: no sign-in."""
     rate: SessionRate | None = None
+    embedding: Embedding | None = None
+    """[embed] and [headers]; None where neither is used."""
+    mixed: MixedContent = field(default_factory=MixedContent)
     reconnect: Reconnect | None = None
     """Brings pages back whose token has expired; None: they are refused."""
     token_warn_size: int = 32 * 1024
@@ -121,10 +125,16 @@ class Dispatch(HTTPServerConnectionDelegate):
         if has_dot_segments(path):
             return _refuse(exchange, Deny(400, "dot-segments", "The path has `.` or `..` segments."))
         mount = self._router.match(host, path)
+        if settings.embedding is not None:
+            preflight = settings.embedding.begin(exchange, mount)
+            if preflight is not None:
+                if isinstance(preflight, Deny):
+                    return _refuse(exchange, preflight)
+                return Refusal(lambda: exchange.respond(preflight.status, preflight.headers))
         if mount is None or mount.pool:
             answer = self._asset(head, mount)
             if answer is not None:
-                return self._static(exchange, answer)
+                return self._static(exchange, answer, mount)
         if mount is None:
             return _refuse(
                 exchange,
@@ -190,11 +200,13 @@ class Dispatch(HTTPServerConnectionDelegate):
         if not head.path.startswith(mount.inside):
             return _refuse(exchange, Deny(404, "not-found", ""))
         folder = self._settings.folders[mount.folder]
-        return self._static(exchange, folder.lookup(head.method, head.path[len(mount.inside) :], head.query, head.get))
+        answer = folder.lookup(head.method, head.path[len(mount.inside) :], head.query, head.get)
+        return self._static(exchange, answer, mount)
 
-    @staticmethod
-    def _static(exchange: Exchange, answer: Answer) -> HTTPMessageDelegate:
+    def _static(self, exchange: Exchange, answer: Answer, mount: Mount | None) -> HTTPMessageDelegate:
         body = answer.body
+        if self._settings.embedding is not None:
+            answer = self._settings.embedding.of_static(mount, answer)
         if isinstance(body, FileSlice):
             return FileBody(exchange, answer.status, answer.headers, body)
         return Refusal(lambda: exchange.respond(answer.status, answer.headers, body))
@@ -212,15 +224,17 @@ class Dispatch(HTTPServerConnectionDelegate):
             return self._to_websocket(exchange, mount, pool, host)
         if pool.kind == "http":
             return Proxy(exchange, self._fleet, pool, mount)
-        return self._to_bokeh(exchange, mount, pool)
+        return self._to_bokeh(exchange, mount, pool, host)
 
-    def _to_bokeh(self, exchange: Exchange, mount: Mount, pool: Pool) -> HTTPMessageDelegate:
+    def _to_bokeh(self, exchange: Exchange, mount: Mount, pool: Pool, host: bytes) -> HTTPMessageDelegate:
         settings = self._settings
         head = exchange.head
         refs = session_refs(head)
         page = head.method == b"GET" and self._may_be_page(head.path)
         if refs is NOTHING and not page:
             return Proxy(exchange, self._fleet, pool, mount)
+        if head.origins:
+            settings.mixed.note(exchange, host)
         named = settings.sessions.check_page(refs, time())
         if isinstance(named, Deny):
             return _refuse(exchange, named)
@@ -255,6 +269,8 @@ class Dispatch(HTTPServerConnectionDelegate):
             )
             if denied is not None:
                 return _refuse(exchange, denied)
+            if head.origins:
+                settings.mixed.note(exchange, host)
             refs = session_refs(head)
             now = time()
             named = settings.sessions.check_websocket(refs, now)

@@ -252,6 +252,8 @@ class Proxy(HTTPMessageDelegate):
         if not exchange.finished:
             exchange.keep = False  # an early answer: what is still to come of the body is not read
         lines: list[bytes] = head.plain
+        if self.mount.headers is not None:
+            lines = self.mount.headers.kept(lines, exchange.head.path)
         if head.location:
             lines += (b"Location: ", self._location(head.location), b"\r\n")
         if self.pool.kind == "bokeh" and head.status == 200:

@@ -9,10 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote_to_bytes
 
 from bokeh_gateway.policy.identity import Requirement
+
+if TYPE_CHECKING:
+    from bokeh_gateway.policy.response_headers import ResponseHeaders
 
 _CACHED: Final = 1024
 _DOTS: Final = re.compile(rb"(?:^|/)\.\.?(?:/|$)")
@@ -31,6 +34,8 @@ class Mount:
     folder: str = ""
     redirect: str = ""
     strip: bool = False
+    headers: ResponseHeaders | None = None
+    """What is changed in the headers of answers; None: nothing."""
     label: str = ""
     """For log and metrics."""
     auth: Requirement | None = None

@@ -98,6 +98,13 @@ class OriginPolicy:
             return ALLOW
         return self._not_listed(seen, origin.pattern)
 
+    def lists(self, seen: str) -> bool:
+        """Whether an origin is listed, whatever Host says: for what other origins than the gateway's own may do."""
+        if seen == "null":
+            return self._null
+        origin = parse_origin(seen)
+        return origin is not None and self._is_listed(origin)
+
     def _add(self, pattern: OriginPattern) -> None:
         if _is_null(pattern):
             return

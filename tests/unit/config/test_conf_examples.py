@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from bokeh_gateway.config.auth import Basic, Forward, Jwt, Oidc
 from bokeh_gateway.config.load import load
-from bokeh_gateway.config.schema import Certificate, Config, Pool, Route, ServerAddress, Tls
+from bokeh_gateway.config.schema import Certificate, Config, Pool, Route, RouteHeaders, ServerAddress, Tls
 
 CONF = Path(__file__).parents[3] / "conf"
 EXAMPLES = sorted(CONF.glob("*.toml"))
@@ -23,6 +23,7 @@ TABLES: dict[str, type[BaseModel]] = {
     "tls": Tls,
     "tls.certificate": Certificate,
     "route": Route,
+    "route.headers": RouteHeaders,
     **{f"auth.{name}": model for name, model in AUTH.items()},
 } | {name: type(field.default) for name, field in Config.model_fields.items() if isinstance(field.default, BaseModel)}
 
@@ -72,6 +73,7 @@ def test_full_has_every_key() -> None:
         shown.setdefault(header.split(".")[0] if header.startswith("pool.") else header, set()).add(key)
     expected = {name: set(model.model_fields) for name, model in TABLES.items()} | {"pool": set(Pool.model_fields)}
     expected["tls"] -= {"certificate"}
+    expected["route"] -= {"headers"}
     expected["auth"] -= set(AUTH)
     assert shown == expected
     assert set(ServerAddress.model_fields) == {"address", "weight"}
