@@ -13,7 +13,7 @@ from types import TracebackType
 
 from bench.harness import cores, proctree
 
-START_SECONDS = 20.0
+START_SECONDS = 90.0
 STOP_SECONDS = 5.0
 
 

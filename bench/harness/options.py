@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import signal
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,9 +37,9 @@ def parse(
     doc: str,
     argv: Sequence[str] | None = None,
     *,
-    rounds: tuple[int, int] = (3, 7),
+    rounds: tuple[int, int] = (2, 7),
     seconds: tuple[float, float] = (0.25, 2.0),
-    limit: tuple[float, float] = (60.0, 900.0),
+    limit: tuple[float, float] = (45.0, 900.0),
     default_peers: Sequence[str] = tuple(peers.ALL),
 ) -> Options:
     """Options of a script whose docstring is `doc`; each pair is the default of the short and of the full form."""
@@ -53,6 +55,7 @@ def parse(
     add("--out", type=Path, default=RESULTS, help="folder of the record (default bench/results)")
     add("--no-record", action="store_true", help="print only")
     given = parser.parse_args(argv)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the proxies end too
     form = 0 if given.short else 1
     return Options(
         short=given.short,

@@ -65,10 +65,10 @@ def interleave(cases: Sequence[Case], proxies: Sequence[Proxy], options: Options
     deadline = time.monotonic() + options.limit
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         for turn in range(options.rounds):
-            if turn and time.monotonic() > deadline:
-                print(f"stopped after {turn} rounds: time is up", file=sys.stderr)
-                break
             for case in cases:
+                if turn and time.monotonic() > deadline:
+                    print(f"time is up: {case.name} has {turn} rounds", file=sys.stderr)
+                    continue
                 for proxy in _rotated(proxies, turn):
                     samples = results[case.name][proxy.name]
                     meter = Meter(proxy, options.seconds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 import time
@@ -38,6 +39,7 @@ class Stand:
 
     def __enter__(self) -> Stand:
         cores.raise_descriptor_limit()
+        self._exits.callback(cores.pin, os.sched_getaffinity(0))
         cores.pin(cores.LOAD_CORE)
         self.folder = Path(self._exits.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
         self.folder.chmod(0o755)
