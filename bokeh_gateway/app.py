@@ -16,11 +16,14 @@ from urllib.parse import urlsplit
 from tornado.httputil import HTTPServerConnectionDelegate
 
 from bokeh_gateway.balance.board import Board
+from bokeh_gateway.balance.health import Health, Verdict
 from bokeh_gateway.balance.pool import Pool, Worker
 from bokeh_gateway.bokeh.assets import Assets, AssetsError, find_assets
 from bokeh_gateway.config.address import Address
 from bokeh_gateway.config.schema import Config, Route
 from bokeh_gateway.control.command import Launch, unused_lifetime, worker_command
+from bokeh_gateway.control.health_watch import HealthWatch
+from bokeh_gateway.control.probe_target import health_settings, probe_target
 from bokeh_gateway.control.runtime_dir import RuntimeDir
 from bokeh_gateway.control.workers import EventKind, Supervisor, WorkerEvent
 from bokeh_gateway.endpoint.auth_build import Doors, requirement
@@ -45,7 +48,7 @@ from bokeh_gateway.policy.reconnect import ReconnectPolicy
 from bokeh_gateway.policy.session import SessionPolicy
 from bokeh_gateway.wire.edge import Edge
 from bokeh_gateway.wire.listener import Listener
-from bokeh_gateway.wire.sweep import Sweep
+from bokeh_gateway.wire.sweep import NEVER, Sweep
 from bokeh_gateway.wire.tls import Certificates
 from bokeh_gateway.wire.tunnel import TunnelSettings
 
@@ -125,9 +128,16 @@ class GatewayApp:
             self._sweep,
             self._metrics,
             config.timeouts.connect,
+            failures={name: pool.health.failures for name, pool in config.pool.items()},
         )
+        self._health = HealthWatch(self._health_changed)
         for worker in self._workers.values():
             self._metrics.worker_up.set(worker.name, to=int(worker.up))
+        self._launches = {
+            f"{name}/{number}": launch
+            for name, launches in supervised.items()
+            for number, launch in enumerate(launches, start=1)
+        }
         for name, launches in supervised.items():
             self._supervisors.append(Supervisor(name, launches, self._worker_changed, self._say))
         self._sweep.every(self._expire_sign_ins)
@@ -158,16 +168,18 @@ class GatewayApp:
                 supervised[name] = launches
                 for number, launch in enumerate(launches, start=1):
                     address = Address(unix=launch.socket)
-                    workers.append(Worker(f"{name}/{number}", address, index=index, up=False))
+                    workers.append(Worker(f"{name}/{number}", address, index=index, up=False, coming=NEVER))
                     workers[-1].keeps = unused_lifetime(settings)
                     index += 1
             for server in settings.servers:
                 # The address is the name: the key in session ids must not change when the list is reordered.
-                workers.append(Worker(f"{name}/{server}", server.address, index=index, weight=server.weight))
+                workers.append(
+                    Worker(f"{name}/{server}", server.address, index=index, weight=server.weight, backup=server.backup)
+                )
                 if settings.unused_session_lifetime is not None:
                     workers[-1].keeps = settings.unused_session_lifetime
                 index += 1
-            pools[name] = Pool(name, settings.kind, workers)
+            pools[name] = Pool(name, settings.kind, workers, hold=settings.hold, max_sessions=settings.max_sessions)
         return pools, supervised
 
     def _find_assets(self) -> StaticFiles | None:
@@ -298,6 +310,10 @@ class GatewayApp:
         try:
             for supervisor in self._supervisors:
                 await supervisor.start()
+            for pool in self._fleet.pools.values():
+                for worker in pool.workers:
+                    if worker.name not in self._launches:
+                        self._watch_health(pool.name, worker)
             await self._serve()
             if self._assets is not None:
                 self._spawn(self._assets.warm())
@@ -347,9 +363,31 @@ class GatewayApp:
         plain = [listener for listener in self._listeners if not listener.tls]
         return tls if tls and self._config.tls is not None and self._config.tls.redirect_http else tls + plain
 
+    def _watch_health(self, pool: str, worker: Worker, metadata: tuple[str, ...] = ()) -> None:
+        settings = self._config.pool[pool]
+        target = probe_target(worker.name, worker.address, settings, metadata)
+        self._health.watch(target, Health(health_settings(settings)))
+
+    def _health_changed(self, name: str, verdict: Verdict, _why: str) -> None:
+        worker = self._workers[name]
+        if verdict in (Verdict.SLOW, Verdict.QUICK):
+            worker.slow = verdict is Verdict.SLOW
+        else:
+            self._fleet.condemn(worker, verdict is Verdict.DOWN)
+
     def _worker_changed(self, event: WorkerEvent) -> None:
         worker = self._workers[event.worker]
         self._fleet.set_up(worker, event.kind is EventKind.READY)
+        if event.kind is EventKind.READY:
+            worker.answered, worker.slow = True, False
+            self._fleet.outcomes.forget(worker)
+            self._watch_health(event.worker.partition("/")[0], worker, self._launches[event.worker].probe_paths)
+        else:
+            self._health.forget(event.worker)
+        if event.kind in (EventKind.STARTING, EventKind.EXITED):
+            self._fleet.expect(worker)
+        elif event.kind is not EventKind.READY:
+            self._fleet.expect(worker, 0.0)
         if event.kind is EventKind.EXITED:
             self._metrics.worker_restarts.add(event.worker, event.signal or f"exit-{event.code}")
 
@@ -440,6 +478,7 @@ class GatewayApp:
         for task in self._tasks:
             task.cancel()
         self._sweep.stop()
+        self._health.close()
         self._fleet.close()
         for connection in list(self._edge.connections):
             connection.transport.abort()

@@ -17,6 +17,8 @@ from bokeh_gateway.bokeh.session_id import hint
 _BITS: Final = 52
 """Of the hash: as many as a float holds with half a step added, so that the logarithm is of neither 0 nor 1."""
 
+_LAST: Final = 1e6
+"""Puts a backup behind every worker that is none: the logarithm is below 40."""
 _STEPS: Final = 1 << _BITS
 _MASK: Final = (1 << 64) - 1
 
@@ -52,6 +54,8 @@ def rendezvous(workers: Iterable[Worker], session_id: str) -> Worker | None:
             continue
         # The smallest -ln(u) / w is the first arrival of Poisson processes with rates w.
         rank = -log((_mixed(hashed ^ worker.seed) + 0.5) / _STEPS) / worker.weight
+        if worker.backup:
+            rank += _LAST
         if rank < lowest:
             best, lowest = worker, rank
     return best

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
 
 from bokeh_gateway.balance.pool import Worker
 
-_SLOW: Final = 1e9
-"""Load that a slow worker counts for besides its own: more than any real load, less than none at all."""
-
 
 def least_loaded(workers: Sequence[Worker], loads: Sequence[float], turn: int) -> Worker | None:
-    """The available worker with the lowest load / weight; None when none is available.
+    """The available worker with the lowest load / share; None when none is available.
 
     `loads` by column, as `Board.loads` gives them.  Among equals it is the first one from place `turn` on, so a caller
     that counts its picks deals equals out in turn.
@@ -25,9 +21,20 @@ def least_loaded(workers: Sequence[Worker], loads: Sequence[float], turn: int) -
     for worker in workers:
         if not worker.up or worker.draining:
             continue
-        load = loads[worker.index] / worker.weight
-        if worker.slow:
-            load += _SLOW
+        load = loads[worker.index] / worker.share + worker.penalty
         if load < lowest:
             best, lowest = worker, load
     return best
+
+
+def with_room(workers: Sequence[Worker], loads: Sequence[float], most: int) -> list[Worker]:
+    """Those whose load is below `most`.
+
+    A request in flight counts like a session, so that no worker ever has more than `most`.
+    """
+    return [worker for worker in workers if loads[worker.index] < most]
+
+
+def room(workers: Sequence[Worker], loads: Sequence[float], most: int) -> int:
+    """How many sessions the available workers can still take."""
+    return int(sum(max(0, most - loads[worker.index]) for worker in workers if worker.up and not worker.draining))

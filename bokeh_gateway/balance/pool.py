@@ -15,14 +15,46 @@ Kind = Literal["bokeh", "http"]
 
 UNUSED_LIFETIME: Final = 15.0
 """Seconds: `bokeh serve --unused-session-lifetime` where nobody sets it."""
+_BACKUP: Final = 1e9
+"""Load that a backup counts for besides its own: more than any real load."""
+_SLOW: Final = 1e12
+"""The same for a worker that does not answer: even a backup is better, and it is better than none."""
 
 
 class Worker:
     """One `bokeh serve` process, or one server of a plain pool."""
 
-    __slots__ = ("address", "draining", "index", "keeps", "key", "name", "seed", "slow", "up", "weight")
+    __slots__ = (
+        "_slow",
+        "address",
+        "answered",
+        "backup",
+        "coming",
+        "draining",
+        "failures",
+        "index",
+        "keeps",
+        "key",
+        "name",
+        "penalty",
+        "seed",
+        "share",
+        "trial",
+        "up",
+        "weight",
+    )
 
-    def __init__(self, name: str, address: Address, *, index: int, weight: float = 1.0, up: bool = True) -> None:
+    def __init__(
+        self,
+        name: str,
+        address: Address,
+        *,
+        index: int,
+        weight: float = 1.0,
+        up: bool = True,
+        backup: bool = False,
+        coming: float = 0.0,
+    ) -> None:
         """`name` lasts as long as the worker's sessions should find it; `index` is its column on the board.
 
         Raises:
@@ -37,6 +69,10 @@ class Worker:
         """64 bits that stand for `name` in rendezvous hashing."""
         self.address = address
         self.weight = weight
+        self.share = weight
+        """Of new sessions now: `weight`, but less while a slow start lasts."""
+        self.backup = backup
+        """Gets sessions only while no other worker can."""
         self.index = index
         self.up = up
         """The last probe, or the last connection, found it."""
@@ -44,8 +80,27 @@ class Worker:
         """Gets no new sessions; those it has still reach it."""
         self.keeps = UNUSED_LIFETIME
         """Seconds that it keeps a session to which nobody is connected."""
-        self.slow = False
-        """Gets new sessions only when every other one is gone."""
+        self.coming = coming
+        """Until then (seconds, the loop's clock) it is worth waiting for: it starts, or was up a moment ago."""
+        self.answered = False
+        """It took a connection once: when it goes, it may come back."""
+        self.failures = 0
+        """Bad answers in a row, as `balance.health` counts them."""
+        self.trial = False
+        """Gets one new session, whose answer decides."""
+        self._slow = False
+        self.penalty = _BACKUP if backup else 0.0
+        """Load that it counts for besides its own."""
+
+    @property
+    def slow(self) -> bool:
+        """Its loop is blocked: it gets new sessions only when every other one is gone."""
+        return self._slow
+
+    @slow.setter
+    def slow(self, slow: bool) -> None:
+        self._slow = slow
+        self.penalty = (_BACKUP if self.backup else 0.0) + (_SLOW if slow else 0.0)
 
     @property
     def available(self) -> bool:
@@ -64,20 +119,36 @@ def available(worker: Worker) -> bool:
 class Pool:
     """Workers that serve the same apps: any of them can serve a new session."""
 
-    __slots__ = ("by_key", "kind", "name", "workers")
+    __slots__ = ("by_key", "hold", "kind", "max_sessions", "name", "workers")
 
-    def __init__(self, name: str, kind: Kind, workers: Sequence[Worker]) -> None:
+    def __init__(
+        self,
+        name: str,
+        kind: Kind,
+        workers: Sequence[Worker],
+        *,
+        hold: float = 0.0,
+        max_sessions: int | None = None,
+    ) -> None:
         """Raises:
         ValueError: two workers have one name, or names with one key: sessions of one would reach the other.
         """
         self.name = name
         self.kind = kind
+        self.hold = hold
+        """Seconds that a request waits for a worker that is coming."""
+        self.max_sessions = max_sessions
+        """Of one worker; None: no limit."""
         self.workers = tuple(workers)
         self.by_key: dict[str, Worker] = {}
         for worker in self.workers:
             other = self.by_key.setdefault(worker.key, worker)
             if other is not worker:
                 raise ValueError(f"pool {name}: workers {other.name} and {worker.name} have the same key: rename one")
+
+    def worth_waiting(self, now: float) -> bool:
+        """Whether a worker starts, or was up a moment ago."""
+        return any(worker.coming > now for worker in self.workers)
 
     def __repr__(self) -> str:
         return f"<Pool {self.name}: {len(self.workers)} workers>"

@@ -59,6 +59,7 @@ def _pools(parts: Parts) -> Iterator[ConfigError]:
             yield from _pool(("pool", name), table)
     for name, pool in parts.pools.items():
         yield from _same_server_twice(name, pool)
+        yield from _health(name, pool)
 
 
 def _pool(path: Path, table: Mapping[str, Any]) -> Iterator[ConfigError]:
@@ -74,6 +75,15 @@ def _pool(path: Path, table: Mapping[str, Any]) -> Iterator[ConfigError]:
                 yield KeyMistake(
                     key_text((*path, key)), "to stand beside serve: it is for workers that the gateway runs"
                 )
+
+
+def _health(name: str, pool: Pool) -> Iterator[ConfigError]:
+    health = pool.health
+    if health.max_lag >= health.timeout:
+        expected = f"less than timeout = {format_duration(health.timeout)}, or a blocked worker would be taken for dead"
+        yield mistake(("pool", name, "health", "max_lag"), format_duration(health.max_lag), expected)
+    if pool.servers and all(server.backup for server in pool.servers):
+        yield KeyMistake(f"pool.{name}.servers", "one server at least that is no backup")
 
 
 def _same_server_twice(name: str, pool: Pool) -> Iterator[ConfigError]:

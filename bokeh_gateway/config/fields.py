@@ -212,6 +212,10 @@ def _url_path(root: str, value: object) -> str:
     return text.removesuffix("/")
 
 
+def _probe_path(value: object) -> str | None:
+    return None if value is None else _url_path("/", value)
+
+
 def _route_host(value: object) -> str | None:
     """Lower case; `*.` may stand before it."""
     if value is None:
@@ -306,6 +310,7 @@ PublicUrl = Annotated[str | None, PlainValidator(_public_url)]
 Redirect = Annotated[str | None, PlainValidator(_redirect)]
 RoutePath = Annotated[str, PlainValidator(partial(_url_path, "/"))]
 Prefix = Annotated[str, PlainValidator(partial(_url_path, ""))]
+ProbePath = Annotated[str | None, PlainValidator(_probe_path)]
 RouteHost = Annotated[str | None, PlainValidator(_route_host)]
 OriginText = Annotated[str, PlainValidator(_origin)]
 EmbedOrigin = Annotated[str, PlainValidator(_embed_origin)]

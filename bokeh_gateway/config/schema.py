@@ -30,6 +30,7 @@ from bokeh_gateway.config.fields import (
     ListenAddress,
     OriginText,
     Prefix,
+    ProbePath,
     Processes,
     Program,
     PublicUrl,
@@ -108,6 +109,10 @@ class ServerAddress(Table):
     """Where it listens."""
     weight: Annotated[Count, Field(le=1000)] = 1
     """Its share beside the others: weight 2 gets twice the sessions of weight 1."""
+    backup: Flag = False
+    """Gets sessions only while no other server of the pool can."""
+    slow_start: DurationOrZero = 0.0
+    """Time in which its share grows from a tenth to all when it comes up: caches fill, models load.  0: at once."""
 
     @model_validator(mode="before")
     @classmethod
@@ -116,6 +121,27 @@ class ServerAddress(Table):
 
     def __str__(self) -> str:
         return str(self.address)
+
+
+class Health(Table):
+    """[pool.<name>.health]: when a worker of the pool is out of use."""
+
+    interval: Duration = 5.0
+    """Between two probes of a worker, give or take a tenth."""
+    timeout: Duration = 10.0
+    """For the answer to a probe; above `max_lag`, as a blocked worker is slow and not down."""
+    rise: Count = 1
+    """Good probes in a row that bring a worker back."""
+    fall: Count = 3
+    """Failed probes in a row that take a worker out of use; a refused connection does so at once."""
+    max_lag: Duration = 2.0
+    """A probe that waits longer shows a blocked loop: the worker gets no new sessions while another one can."""
+    failures: Count = 10
+    """Answers 5xx, and WebSockets that end before their first message, in a row that take a worker out of use until
+    one request has tried it.  The last worker of a pool stays."""
+    path: ProbePath = None
+    """What a probe asks for; any answer below 500 is good.  None: what makes no session: metadata of apps the gateway
+    runs, a static file of Bokeh workers that already run, a mere connection in a pool of kind "http"."""
 
 
 class Pool(Table):
@@ -144,6 +170,16 @@ class Pool(Table):
     `--unused-session-lifetime`: BokehJS tries 5 times within some 30 s (see `control.command`); else Bokeh's 15 s."""
     python: Program = None
     """Interpreter whose installed packages give this pool's static files; None: as [static] says."""
+    health: Health = Health()
+    """When a worker is out of use."""
+    hold: DurationOrZero = 15.0
+    """Time that a request waits for a worker that starts, or that was up so short a time ago.  0: it does not."""
+    max_sessions: CountOrNone = None
+    """Sessions of one worker; None: no limit.  Further pages wait in a queue."""
+    queue: Count = 100
+    """Browsers that may wait for a session, first come first served; the others are told to come back."""
+    queue_timeout: Duration = 300.0
+    """For a browser in the queue; then it has to join it anew."""
 
 
 class Route(Table):

@@ -47,18 +47,18 @@ def judge(line: bytes, seconds: float) -> ProbeResult:
     return ProbeResult(ok, status, seconds, "" if ok else f"it answered {status}")
 
 
-def request(path: str, host: str) -> bytes:
-    """The bytes of one GET after which the worker closes the connection."""
-    head = f"GET {path} HTTP/1.1\r\nHost: {host or 'localhost'}\r\nUser-Agent: bokeh-gateway-probe\r\n"
+def request(path: str, host: str, method: str = "GET") -> bytes:
+    """The bytes of one request after which the worker closes the connection."""
+    head = f"{method} {path} HTTP/1.1\r\nHost: {host or 'localhost'}\r\nUser-Agent: bokeh-gateway-probe\r\n"
     return (head + "Accept: application/json\r\nConnection: close\r\n\r\n").encode("ascii")
 
 
-async def metadata(address: Address, path: str, timeout: float) -> ProbeResult:
+async def metadata(address: Address, path: str, timeout: float, method: str = "GET") -> ProbeResult:
     """GET `path` (percent-encoded, `/app/metadata`) within `timeout` seconds.  Never raises for a bad worker."""
     start = time.monotonic()
     try:
         async with asyncio.timeout(timeout):
-            line = await _first_line(address, path)
+            line = await _first_line(address, path, method)
     except TimeoutError:
         return ProbeResult(False, None, time.monotonic() - start, f"no answer within {timeout:g} s")
     except (OSError, ValueError, asyncio.IncompleteReadError) as exc:
@@ -66,14 +66,31 @@ async def metadata(address: Address, path: str, timeout: float) -> ProbeResult:
     return judge(line, time.monotonic() - start)
 
 
-async def _first_line(address: Address, path: str) -> bytes:
+async def connection(address: Address, timeout: float) -> ProbeResult:
+    """Only connects, within `timeout` seconds: for servers of which nothing else is known."""
+    start = time.monotonic()
+    try:
+        async with asyncio.timeout(timeout):
+            _, writer = await _open(address)
+    except TimeoutError:
+        return ProbeResult(False, None, time.monotonic() - start, f"no connection within {timeout:g} s")
+    except OSError as exc:
+        return ProbeResult(False, None, time.monotonic() - start, str(exc) or type(exc).__name__)
+    writer.transport.abort()
+    return ProbeResult(True, None, time.monotonic() - start)
+
+
+async def _open(address: Address) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     if address.unix:
-        reader, writer = await asyncio.open_unix_connection(address.unix, limit=MAX_HEAD)
-    else:
-        reader, writer = await asyncio.open_connection(address.host, address.port, limit=MAX_HEAD)
+        return await asyncio.open_unix_connection(address.unix, limit=MAX_HEAD)
+    return await asyncio.open_connection(address.host, address.port, limit=MAX_HEAD)
+
+
+async def _first_line(address: Address, path: str, method: str) -> bytes:
+    reader, writer = await _open(address)
     try:
         host = address.host if ":" not in address.host else f"[{address.host}]"
-        writer.write(request(path, host))
+        writer.write(request(path, host, method))
         return await reader.readline()
     finally:
         writer.transport.abort()  # the status line was all that was wanted: no lingering for the rest

@@ -13,9 +13,12 @@ from bokeh_gateway.balance.affinity import Choice, choose
 from bokeh_gateway.balance.board import PAGES, REQUESTS, TUNNELS, Board
 from bokeh_gateway.balance.live_sessions import LiveSessions
 from bokeh_gateway.balance.pending import PendingPages
-from bokeh_gateway.balance.pick import least_loaded
+from bokeh_gateway.balance.pick import least_loaded, room, with_room
 from bokeh_gateway.bokeh.session_id import mint
+from bokeh_gateway.endpoint.outcomes import Outcomes
+from bokeh_gateway.endpoint.waiting import WaitingRoom
 from bokeh_gateway.errors import WorkerRefused
+from bokeh_gateway.wire.sweep import NEVER
 from bokeh_gateway.wire.upstream import Link
 
 if TYPE_CHECKING:
@@ -44,6 +47,7 @@ class Fleet:
         metrics: Metrics,
         connect_timeout: float,
         row: int = 0,
+        failures: Mapping[str, int] | None = None,
     ) -> None:
         self.pools = dict(pools)
         self.links: dict[int, Link] = {
@@ -52,6 +56,9 @@ class Fleet:
             for worker in pool.workers
         }
         self.metrics = metrics
+        self.outcomes = Outcomes(failures or {}, self.set_up)
+        self.waiting = WaitingRoom()
+        """Requests that wait for a worker."""
         self.tunnels: dict[Tunnel, Worker] = {}
         self._board = board
         self._row = board.row(row)
@@ -63,14 +70,34 @@ class Fleet:
         self._learned: dict[str, Worker] = {}
         self._turn = SystemRandom().randrange(1 << 16)
         self._probing: dict[Worker, asyncio.Task[None]] = {}
+        self._pool_of = {worker: pool for pool in pools.values() for worker in pool.workers}
+        self._condemned: set[Worker] = set()
+        """Down by the control plane's word: that they take connections does not bring them back."""
         sweep.every(self._expire_pages)
+        sweep.every(self.waiting.expire)
+        sweep.every(self.outcomes.offer_trials)
 
     # Choosing.
 
     def for_new(self, pool: Pool) -> Worker | None:
         """The least loaded worker; None when none can be used."""
         self._turn += 1
-        return least_loaded(pool.workers, self._board.loads(), self._turn)
+        worker = least_loaded(pool.workers, self._board.loads(), self._turn)
+        if worker is not None and worker.trial:
+            worker.trial = worker.up = False  # one request: its answer decides
+        return worker
+
+    def for_new_session(self, pool: Pool) -> Worker | None:
+        """The same for what makes a session, where `max_sessions` counts."""
+        if pool.max_sessions is None:
+            return self.for_new(pool)
+        self._turn += 1
+        loads = self._board.loads()
+        return least_loaded(with_room(pool.workers, loads, pool.max_sessions), loads, self._turn)
+
+    def room(self, pool: Pool, most: int) -> int:
+        """How many sessions the pool can still take, when a worker has at most `most`."""
+        return room(pool.workers, self._board.loads(), most)
 
     def for_session(self, pool: Pool, session_id: str) -> Choice | None:
         """The worker of a session; None when none of the pool can be used."""
@@ -121,6 +148,8 @@ class Fleet:
 
     def tunnel_closed(self, tunnel: Tunnel) -> None:
         worker = self.tunnels.pop(tunnel)
+        if tunnel.closed_by == "worker" and not tunnel.worker.scanner.messages:
+            self.answered_badly(worker)
         self._row.add(TUNNELS, worker.index, -1)
         self.metrics.tunnel_closed(worker.name)
 
@@ -133,11 +162,39 @@ class Fleet:
     # Who can be used.
 
     def set_up(self, worker: Worker, up: bool) -> None:
-        """The control plane knows whether the worker answers."""
+        """Whether the worker can be used changed, or was told anew."""
+        changed = worker.up != up or worker.trial
         worker.up = up
         if not up:
             self.live.forget(worker)
+        worker.trial = False
         self.metrics.worker_up.set(worker.name, to=int(up))
+        pool = self._pool_of.get(worker)
+        if not changed or pool is None:
+            return
+        if up:
+            worker.coming = 0.0
+            self._loop.call_soon(self.waiting.worker_came, pool)
+        elif worker.answered and worker.coming < NEVER:
+            worker.coming = self._loop.time() + pool.hold
+
+    def answered_badly(self, worker: Worker) -> None:
+        """5xx, no whole answer, or a WebSocket that ended before its first message."""
+        pool = self._pool_of.get(worker)
+        if pool is not None:
+            self.outcomes.bad(worker, pool, self._sweep.now)
+
+    def condemn(self, worker: Worker, condemned: bool) -> None:
+        """Probes took the worker out of use, or brought it back."""
+        if condemned:
+            self._condemned.add(worker)
+        else:
+            self._condemned.discard(worker)
+        self.set_up(worker, not condemned)
+
+    def expect(self, worker: Worker, until: float = NEVER) -> None:
+        """The worker starts (or, with 0, is not to be waited for): requests wait for it."""
+        worker.coming = until
 
     def refused(self, worker: Worker, error: WorkerRefused) -> None:
         """Nobody listens there: the worker gets nothing until it can be reached again."""
@@ -153,6 +210,8 @@ class Fleet:
         try:
             while not worker.up:
                 await asyncio.sleep(TRY_AGAIN)
+                if worker in self._condemned:
+                    continue
                 try:
                     upstream = await link.connect(self._connect_timeout)
                 except WorkerRefused:

@@ -94,7 +94,7 @@ class Proxy(HTTPMessageDelegate):
         """The head has been read: finds a worker and sends it on."""
         worker = self._choose()
         if worker is None:
-            self._fail(NoWorker(f"pool {self.pool.name}: none of its {len(self.pool.workers)} workers can be used now"))
+            self._no_worker(f"none of its {len(self.pool.workers)} workers can be used now")
         else:
             self._start(worker)
 
@@ -124,6 +124,10 @@ class Proxy(HTTPMessageDelegate):
     def timed_out(self) -> None:
         """Nothing came from the worker within `[timeouts] response`."""
         limit = self.exchange.connection.edge.timeouts.response
+        if self.worker is None:
+            self.fleet.waiting.leave(self.pool, self)
+            self.waited_in_vain(f"none came within [timeouts] response = {limit:g} s")
+            return
         self._give_up(WorkerTooSlow(f"{self._worker_name()}: no answer within [timeouts] response = {limit:g} s"))
 
     # Towards the worker.
@@ -131,7 +135,7 @@ class Proxy(HTTPMessageDelegate):
     def _choose(self) -> Worker | None:
         fleet = self.fleet
         if self.session_id is None or self.mint:
-            worker = fleet.for_new(self.pool)
+            worker = fleet.for_new_session(self.pool) if self.mint else fleet.for_new(self.pool)
             if worker is not None and self.mint:
                 self.session_id = fleet.mint(worker, self.secret)
             return worker
@@ -142,6 +146,25 @@ class Proxy(HTTPMessageDelegate):
             fleet.metrics.affinity_moved.add(choice.worker.name)
             log.info("%s: the worker of a session is gone, it goes to %s", self.pool.name, choice.worker.name)
         return choice.worker
+
+    def _no_worker(self, detail: str) -> None:
+        """Waits for one, where one is about to come."""
+        if self.fleet.waiting.enter(self.pool, self, self.exchange.connection.edge.sweep.now):
+            if self.exchange.head.has_body:
+                self.exchange.connection.hold_body()
+        else:
+            self._fail(NoWorker(f"pool {self.pool.name}: {detail}"))
+
+    def try_again(self) -> bool:
+        """A worker came into use: whether it is this request's."""
+        worker = self._choose()
+        if worker is None:
+            return False
+        self._start(worker)
+        return True
+
+    def waited_in_vain(self, why: str) -> None:
+        self._fail(NoWorker(f"pool {self.pool.name}: no worker can be used, and {why}"))
 
     def _start(self, worker: Worker) -> None:
         self.worker = worker
@@ -167,6 +190,7 @@ class Proxy(HTTPMessageDelegate):
             self.fleet.refused(worker, refused)
             self._elsewhere(refused)
             return
+        worker.answered = True
         self._send(upstream)
         if self.exchange.head.has_body:
             self.exchange.connection.release_body()
@@ -175,7 +199,7 @@ class Proxy(HTTPMessageDelegate):
         """Tries the next worker that can be used; those that refused no longer can."""
         worker = self._choose()
         if worker is None:
-            self._fail(NoWorker(f"pool {self.pool.name}: no worker can be used now; last: {error}"))
+            self._no_worker(f"no worker can be used now; last: {error}")
         else:
             self._start(worker)
 
@@ -251,6 +275,9 @@ class Proxy(HTTPMessageDelegate):
         exchange = self.exchange
         if not exchange.finished:
             exchange.keep = False  # an early answer: what is still to come of the body is not read
+        worker = self.worker
+        if worker is not None and (worker.failures or head.status >= 500):
+            self._note_outcome(worker, head.status)
         lines: list[bytes] = head.plain
         if self.mount.headers is not None:
             lines = self.mount.headers.kept(lines, exchange.head.path)
@@ -260,6 +287,12 @@ class Proxy(HTTPMessageDelegate):
             self._note_page(head, lines)
         exchange.open(head.status, lines, head.length if not head.chunked else UNKNOWN_LENGTH, head.reason)
         exchange.connection.due = exchange.connection.edge.sweep.now + exchange.connection.edge.timeouts.response
+
+    def _note_outcome(self, worker: Worker, status: int) -> None:
+        if status >= 500:
+            self.fleet.answered_badly(worker)
+        else:
+            self.fleet.outcomes.good(worker)
 
     def answer_body(self, chunk: bytes) -> None:
         if self._token is not None:
@@ -366,8 +399,12 @@ class Proxy(HTTPMessageDelegate):
             self._upstream = None
         if self.worker is not None:
             self.fleet.request_ended(self.worker)
+        else:
+            self.fleet.waiting.leave(self.pool, self)
 
     def _give_up(self, error: GatewayError) -> None:
+        if self.worker is not None:
+            self.fleet.answered_badly(self.worker)
         self._end()
         self._fail(error)
 

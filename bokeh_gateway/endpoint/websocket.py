@@ -87,6 +87,8 @@ class WebSocketProxy(Proxy):
             self._upstream = None
             self._give_up(WorkerBroken(f"{worker.name}: its 101 does not answer this WebSocket's key"))
             return
+        if worker.failures:
+            self.fleet.outcomes.good(worker)
         exchange = self.exchange
         connection = exchange.connection
         connection.out += (_SWITCH, connection.answer_lines, exchange.more_lines, *head.plain, b"\r\n")

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from bokeh_gateway.config.auth import Basic, Forward, Jwt, Oidc
 from bokeh_gateway.config.load import load
-from bokeh_gateway.config.schema import Certificate, Config, Pool, Route, RouteHeaders, ServerAddress, Tls
+from bokeh_gateway.config.schema import Certificate, Config, Health, Pool, Route, RouteHeaders, ServerAddress, Tls
 
 CONF = Path(__file__).parents[3] / "conf"
 EXAMPLES = sorted(CONF.glob("*.toml"))
@@ -25,12 +25,20 @@ TABLES: dict[str, type[BaseModel]] = {
     "route": Route,
     "route.headers": RouteHeaders,
     **{f"auth.{name}": model for name, model in AUTH.items()},
+    "pool": Pool,
+    "pool.health": Health,
 } | {name: type(field.default) for name, field in Config.model_fields.items() if isinstance(field.default, BaseModel)}
 
 
 def table_of(header: str) -> type[BaseModel]:
-    """The model of `[tls]` or `[[route]]`."""
-    return Pool if header.startswith("pool.") else TABLES[header]
+    """The model of `[tls]`, `[[route]]` or `[pool.apps]`."""
+    return TABLES[kind_of(header)]
+
+
+def kind_of(header: str) -> str:
+    """`pool` for `pool.apps`, `pool.health` for `pool.apps.health`."""
+    first, _, rest = header.partition(".")
+    return ".".join((first, *rest.split(".")[1:])) if first == "pool" else header
 
 
 def commented_lines() -> list[tuple[str, str, bool]]:
@@ -70,13 +78,14 @@ def test_full_has_every_key() -> None:
     """A new key of the schema needs its line."""
     shown: dict[str, set[str]] = {}
     for header, key, _ in commented_lines():
-        shown.setdefault(header.split(".")[0] if header.startswith("pool.") else header, set()).add(key)
-    expected = {name: set(model.model_fields) for name, model in TABLES.items()} | {"pool": set(Pool.model_fields)}
+        shown.setdefault(kind_of(header), set()).add(key)
+    expected = {name: set(model.model_fields) for name, model in TABLES.items()}
     expected["tls"] -= {"certificate"}
     expected["route"] -= {"headers"}
     expected["auth"] -= set(AUTH)
+    expected["pool"] -= {"health"}
     assert shown == expected
-    assert set(ServerAddress.model_fields) == {"address", "weight"}
+    assert set(ServerAddress.model_fields) == {"address", "weight", "backup", "slow_start"}
 
 
 @pytest.mark.parametrize(
