@@ -179,7 +179,15 @@ class GatewayApp:
                 if settings.unused_session_lifetime is not None:
                     workers[-1].keeps = settings.unused_session_lifetime
                 index += 1
-            pools[name] = Pool(name, settings.kind, workers, hold=settings.hold, max_sessions=settings.max_sessions)
+            pools[name] = Pool(
+                name,
+                settings.kind,
+                workers,
+                hold=settings.hold,
+                max_sessions=settings.max_sessions,
+                queue=settings.queue,
+                queue_timeout=settings.queue_timeout,
+            )
         return pools, supervised
 
     def _find_assets(self) -> StaticFiles | None:

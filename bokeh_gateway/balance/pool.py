@@ -119,7 +119,7 @@ def available(worker: Worker) -> bool:
 class Pool:
     """Workers that serve the same apps: any of them can serve a new session."""
 
-    __slots__ = ("by_key", "hold", "kind", "max_sessions", "name", "workers")
+    __slots__ = ("by_key", "hold", "kind", "max_sessions", "name", "queue", "queue_timeout", "workers")
 
     def __init__(
         self,
@@ -129,6 +129,8 @@ class Pool:
         *,
         hold: float = 0.0,
         max_sessions: int | None = None,
+        queue: int = 100,
+        queue_timeout: float = 300.0,
     ) -> None:
         """Raises:
         ValueError: two workers have one name, or names with one key: sessions of one would reach the other.
@@ -139,6 +141,10 @@ class Pool:
         """Seconds that a request waits for a worker that is coming."""
         self.max_sessions = max_sessions
         """Of one worker; None: no limit."""
+        self.queue = queue
+        """Browsers that may wait for one."""
+        self.queue_timeout = queue_timeout
+        """Seconds for which they may."""
         self.workers = tuple(workers)
         self.by_key: dict[str, Worker] = {}
         for worker in self.workers:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from time import time
+from time import monotonic, time
 from typing import TYPE_CHECKING, Any, Final
 
 from tornado.httputil import HTTPMessageDelegate, HTTPServerConnectionDelegate
@@ -22,6 +22,7 @@ from bokeh_gateway.endpoint.file_body import FileBody
 from bokeh_gateway.endpoint.file_slice import FileSlice
 from bokeh_gateway.endpoint.fleet import Fleet
 from bokeh_gateway.endpoint.proxy import Proxy
+from bokeh_gateway.endpoint.queueing import Queueing
 from bokeh_gateway.endpoint.reconnect import Reconnect, Way
 from bokeh_gateway.endpoint.representation import Answer
 from bokeh_gateway.endpoint.router import Mount, Router, has_dot_segments
@@ -99,6 +100,7 @@ class Dispatch(HTTPServerConnectionDelegate):
         self._settings = settings
         self._router = settings.router
         self._fleet = settings.fleet
+        self._queueing = Queueing(settings.fleet)
         self._assets = settings.assets
         self._warned: set[bytes] = set()
 
@@ -242,6 +244,10 @@ class Dispatch(HTTPServerConnectionDelegate):
             denied = settings.rate.check(exchange.client, exchange.connection.edge.sweep.now)
             if denied is not None:
                 return _refuse(exchange, denied)
+        if pool.max_sessions is not None and page and named.mint:
+            full = self._queueing.admit(pool, head, monotonic())
+            if full is not None:
+                return _refuse(exchange, *full)
         return Proxy(
             exchange, self._fleet, pool, mount, named.session_id, mint=named.mint and page, secret=settings.secret
         )
