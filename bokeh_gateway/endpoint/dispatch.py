@@ -29,7 +29,7 @@ from bokeh_gateway.endpoint.router import Mount, Router, has_dot_segments
 from bokeh_gateway.endpoint.static_files import StaticFiles
 from bokeh_gateway.endpoint.static_folder import StaticFolder
 from bokeh_gateway.endpoint.websocket import WebSocketProxy
-from bokeh_gateway.http.forwarded import TrustedProxies, resolve, split_host
+from bokeh_gateway.http.forwarded import VIA, TrustedProxies, resolve, split_host
 from bokeh_gateway.http.head import BadHead, RequestHead, check_websocket
 from bokeh_gateway.policy.limits import SessionRate
 from bokeh_gateway.policy.origin import OriginPolicy
@@ -178,7 +178,7 @@ class Dispatch(HTTPServerConnectionDelegate):
         said = resolve(head.pairs, connection.remote_ip, scheme, connection.port, head.host, self._settings.trusted)
         exchange.client = said.client
         exchange.secure = said.scheme == "https"
-        exchange.forward_lines = said.lines
+        exchange.forward_lines = said.lines + VIA
         return said.host
 
     def _to_https(self, exchange: Exchange, host: bytes, port: int) -> HTTPMessageDelegate:

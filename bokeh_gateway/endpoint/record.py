@@ -76,11 +76,11 @@ class Recorder:
     def bad_head(self, connection: Downstream, bad: BadHead) -> None:
         """A request could not be read."""
         self._metrics.exchange(bad.status, 0, 0)
-        self._metrics.refusals.add("malformed", "")
+        self._metrics.refusals.add(bad.reason, "")
         log.warning("refused %s: %d: %s", connection.remote_ip, bad.status, bad.detail)
         if self._access is not None:
             self._access.exchange(
-                time(), connection.remote_ip, "", b"", b"", 1, bad.status, 0, 0, 0.0, None, None, "", "malformed", b""
+                time(), connection.remote_ip, "", b"", b"", 1, bad.status, 0, 0, 0.0, None, None, "", bad.reason, b""
             )
 
     def opened(self, exchange: Exchange) -> None:

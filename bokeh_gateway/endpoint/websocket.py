@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from bokeh_gateway.endpoint.proxy import Proxy
 from bokeh_gateway.errors import WorkerBroken
+from bokeh_gateway.wire.frames import reserved_bits
 from bokeh_gateway.wire.tunnel import Tunnel, TunnelSettings
 
 if TYPE_CHECKING:
@@ -97,7 +98,14 @@ class WebSocketProxy(Proxy):
         self._upstream = None
         self._end()
         from_browser = connection.detach()
-        tunnel = Tunnel(connection.transport, upstream.transport, self._settings, connection.edge.sweep, self._closed)
+        tunnel = Tunnel(
+            connection.transport,
+            upstream.transport,
+            self._settings,
+            connection.edge.sweep,
+            self._closed,
+            reserved_bits(head.extensions),
+        )
         self.fleet.tunnel_opened(worker, self.session_id, tunnel)
         if self._way is not None:
             self.fleet.live.opened(self._way.key, tunnel, worker)

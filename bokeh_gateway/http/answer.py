@@ -18,6 +18,7 @@ _LOCATION: Final = 6
 _DROP: Final = 7
 _UPGRADE: Final = 8
 _ACCEPT: Final = 9
+_EXTENSIONS: Final = 10
 
 _SPECIAL: Final[dict[bytes, int]] = {
     b"keep-alive": _DROP,
@@ -33,6 +34,7 @@ _SPECIAL: Final[dict[bytes, int]] = {
     b"location": _LOCATION,
     b"upgrade": _UPGRADE,
     b"sec-websocket-accept": _ACCEPT,
+    b"sec-websocket-extensions": _EXTENSIONS,
 }
 
 
@@ -49,7 +51,7 @@ class AnswerHead:
         length: Content-Length, or -1; chunked: whether the body is chunked.  Neither: it ends with the connection.
         keep_alive: whether the worker lets its connection stay open.
         plain: `name, b": ", value, b"\\r\\n", ...`: lines that go on unchanged.
-        content_type, location, upgrade, accept: those headers' values, b"" where there is none.
+        content_type, location, upgrade, accept, extensions: those headers' values, b"" where there is none.
         cache_control: whether the worker said anything about caching.
     """
 
@@ -58,6 +60,7 @@ class AnswerHead:
         "cache_control",
         "chunked",
         "content_type",
+        "extensions",
         "keep_alive",
         "length",
         "location",
@@ -85,6 +88,7 @@ class AnswerHead:
         self.location = b""
         self.upgrade = b""
         self.accept = b""
+        self.extensions = b""
         plain: list[bytes] = []
         extend = plain.extend
         special = _SPECIAL.get
@@ -114,6 +118,9 @@ class AnswerHead:
                 self.upgrade = value.strip(b" \t").lower()
             elif kind == _ACCEPT:
                 self.accept = value.strip(b" \t")
+                extend((name, b": ", value, b"\r\n"))
+            elif kind == _EXTENSIONS:
+                self.extensions = self.extensions + b"," + value if self.extensions else value
                 extend((name, b": ", value, b"\r\n"))
         if self.chunked and self.length >= 0:
             raise BadAnswer("both Content-Length and Transfer-Encoding")

@@ -62,6 +62,9 @@ STRIPPED: Final = REPLACED | {
 }
 """Names that only a trusted proxy may send: frameworks behind us take them for a proxy's word."""
 
+VIA: Final = b"Via: 1.1 bokeh-gateway\r\n"
+"""Says to the next hop that the request came through a gateway; `MAX_HOPS` of them are a loop."""
+MAX_HOPS: Final = 5
 CHAIN_LENGTH: Final = 32
 """Hops of `X-Forwarded-For`, counted from the right, that are read and sent on."""
 _CACHED: Final = 1024

@@ -10,7 +10,7 @@ from binascii import Error as Base64Error
 from binascii import a2b_base64
 from typing import Final
 
-from bokeh_gateway.http.forwarded import STRIPPED, valid_host
+from bokeh_gateway.http.forwarded import MAX_HOPS, STRIPPED, valid_host
 
 Pairs = list[tuple[bytes, bytes]]
 """Header lines as received: name, value."""
@@ -27,6 +27,7 @@ _EXPECT: Final = 6
 _ORIGIN: Final = 7
 _PROTOCOL: Final = 8
 _DROP: Final = 9
+_VIA: Final = 10
 
 _SPECIAL: Final[dict[bytes, int]] = {
     **dict.fromkeys(STRIPPED, _DROP),
@@ -45,6 +46,7 @@ _SPECIAL: Final[dict[bytes, int]] = {
     b"upgrade": _UPGRADE,
     b"expect": _EXPECT,
     b"origin": _ORIGIN,
+    b"via": _VIA,
     b"sec-websocket-protocol": _PROTOCOL,
 }
 
@@ -68,14 +70,15 @@ _KEPT_WHEN_NOMINATED: Final = frozenset(
 class BadHead(ValueError):
     """The head cannot be served.
 
-    Carries the status that answers it (400, 405, 413, 417, 426, 501) and one sentence for the body and the log.
+    Carries the status that answers it (400, 405, 413, 417, 426, 501, 508) and one sentence for the body and the log.
     """
 
-    def __init__(self, status: int, detail: str, headers: bytes = b"") -> None:
+    def __init__(self, status: int, detail: str, headers: bytes = b"", reason: str = "malformed") -> None:
         super().__init__(detail)
         self.status = status
         self.detail = detail
         self.headers = headers
+        self.reason = reason
 
 
 class RequestHead:
@@ -134,6 +137,7 @@ class RequestHead:
         connection: bytes | None = None
         coding: bytes | None = None
         upgrade = b""
+        hops = 0
         plain: list[bytes] = []
         extend = plain.extend
         special = _SPECIAL.get
@@ -166,6 +170,15 @@ class RequestHead:
                 if value.strip().lower() != b"100-continue":
                     raise BadHead(417, "The only expectation that can be met is 100-continue.")
                 self.expect = minor == 1
+            elif kind == _VIA:
+                hops += value.count(b"bokeh-gateway")
+                if hops >= MAX_HOPS:
+                    raise BadHead(
+                        508,
+                        f"The request came through {hops} gateways: one of them is its own upstream.",
+                        reason="loop",
+                    )
+                extend((name, b": ", value, b"\r\n"))
         self.plain = plain
         self._set_host(host)
         self._set_target(target)

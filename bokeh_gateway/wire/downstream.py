@@ -39,6 +39,8 @@ HELD_BODY: Final = 16 * 1024
 """Bytes of a chunked body that are checked before the request is handed on, so that bad framing reaches nobody."""
 HELD_TIME: Final = 1.0
 """Seconds after which such a request is handed on with what has come."""
+TURNED_AWAY: Final = 64
+"""Connections over the limit that are still told so; any more are cut without a word."""
 EARLY_FRAMES: Final = 64 * 1024
 """Bytes that may wait for a worker to agree to an upgrade."""
 MIN_RATE: Final = 100
@@ -488,7 +490,16 @@ class Downstream(asyncio.Protocol):
             self.transport.close()
 
     def _too_many(self, setting: str) -> None:
-        self._refuse(BadHead(503, f"Too many connections: {setting} is the most.", b"Retry-After: 5\r\n"))
+        edge = self.edge
+        bad = BadHead(
+            503, f"Too many connections: {setting} is the most.", b"Retry-After: 5\r\n", "too-many-connections"
+        )
+        if len(edge.connections) <= edge.limits.connections + TURNED_AWAY:
+            self._refuse(bad)
+            return
+        edge.on_bad_head(self, bad)
+        self.state = GONE
+        self.transport.abort()
 
     def _taken(self) -> int:
         return self.written - self.transport.get_write_buffer_size()

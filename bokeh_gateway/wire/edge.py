@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from tornado.httputil import HTTPServerConnectionDelegate
 
 from bokeh_gateway.config.schema import Limits, Timeouts
-from bokeh_gateway.http.forwarded import TrustedProxies, constant_lines, normalise
+from bokeh_gateway.http.forwarded import VIA, TrustedProxies, constant_lines, normalise
 from bokeh_gateway.http.head import BadHead
 from bokeh_gateway.wire.sweep import Sweep
 
@@ -44,4 +44,5 @@ class Edge:
         peer = normalise(str(peername[0]) if isinstance(peername, tuple) and peername else "")
         connection.remote_ip = peer
         connection.trusted = self.trusted.trusts(peer)
-        connection.forward_lines = constant_lines(peer, "https" if connection.secure else "http", connection.port)
+        scheme = "https" if connection.secure else "http"
+        connection.forward_lines = constant_lines(peer, scheme, connection.port) + VIA

@@ -23,6 +23,34 @@ class MessageTooBig(Exception):
         self.size = size
 
 
+class BrokenFrame(Exception):
+    """A frame that no receiver may accept: it is not passed on.  `offset` as in `MessageTooBig`."""
+
+    def __init__(self, offset: int, detail: str) -> None:
+        super().__init__(offset, detail)
+        self.offset = offset
+        self.detail = detail
+
+
+def _valid_first_bytes(reserved: int) -> bytes:
+    """1 for each first byte that may stand: a known opcode, a control frame whole, RSV bits only of `reserved`."""
+    return bytes(
+        (first & 0x0F) in (0, 1, 2, 8, 9, 10) and not (first & 0x70 & ~reserved) and (first & 0x88 != 0x08)
+        for first in range(256)
+    )
+
+
+_FIRST: Final = {reserved: _valid_first_bytes(reserved) for reserved in (0, 0x40, 0x70)}
+
+
+def reserved_bits(extensions: bytes) -> int:
+    """The RSV bits that a worker's `Sec-WebSocket-Extensions` gave a meaning; b"" where it agreed to none."""
+    if not extensions.strip():
+        return 0
+    deflate = extensions.count(b",") == 0 and extensions.strip().lower().startswith(b"permessage-deflate")
+    return 0x40 if deflate else 0x70
+
+
 class FrameScanner:
     """One direction of a tunnel.
 
@@ -33,9 +61,12 @@ class FrameScanner:
         boundary: offset in the last bytes given just after the last frame that ended there; -1 where none did.
     """
 
-    __slots__ = ("_header", "_limit", "_size", "boundary", "close_code", "messages", "skip")
+    __slots__ = ("_first", "_header", "_limit", "_mask", "_size", "boundary", "close_code", "messages", "skip")
 
-    def __init__(self, limit: int | None) -> None:
+    def __init__(self, limit: int | None, *, masked: bool, reserved: int = 0) -> None:
+        """`masked`: a browser's frames; `reserved`: the RSV bits that an extension uses, as `reserved_bits` tells."""
+        self._mask = 0x80 if masked else 0
+        self._first = _FIRST[reserved]
         self.skip = 0
         self.messages = 0
         self.close_code: int | None = None
@@ -53,7 +84,7 @@ class FrameScanner:
         """Reads the frame headers in `data`, which continues what was given before.
 
         Raises:
-            MessageTooBig: before the frame at its offset may be passed on.
+            MessageTooBig, BrokenFrame: before the frame at its offset may be passed on.
         """
         size = len(data)
         at = self.skip
@@ -77,6 +108,8 @@ class FrameScanner:
             first = data[at]
             second = data[at + 1]
             length = second & 0x7F
+            if not self._first[first] or (second ^ self._mask) & 0x80 or (length > 125 and first & 8):
+                raise BrokenFrame(at - prefix if at >= prefix else -1, self._fault(first, second))
             head = 6 if second & 0x80 else 2
             if length >= 126:
                 wide = 2 if length == 126 else 8
@@ -109,6 +142,13 @@ class FrameScanner:
         if at < size:
             self._header = data[at:]
         self.skip = 0
+
+    def _fault(self, first: int, second: int) -> str:
+        if not self._first[first]:
+            return f"a frame that begins with {first:#04x}"
+        if (second ^ self._mask) & 0x80:
+            return "a frame without a mask" if self._mask else "a frame with a mask"
+        return "a control frame over 125 bytes"
 
 
 def _close_code(frame: bytes, head: int, length: int) -> int:

@@ -9,7 +9,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, cast
 
-from bokeh_gateway.wire.frames import PING, FrameScanner, MessageTooBig, close_frame
+from bokeh_gateway.wire.frames import PING, BrokenFrame, FrameScanner, MessageTooBig, close_frame
 from bokeh_gateway.wire.sweep import NEVER, Sweep
 
 if TYPE_CHECKING:
@@ -49,11 +49,11 @@ class Half(asyncio.Protocol):
 
     peer: Half
 
-    def __init__(self, tunnel: Tunnel, name: ClosedBy, transport: asyncio.Transport, limit: int | None) -> None:
+    def __init__(self, tunnel: Tunnel, name: ClosedBy, transport: asyncio.Transport, scanner: FrameScanner) -> None:
         self.tunnel = tunnel
         self.name = name
         self.transport = transport
-        self.scanner = FrameScanner(limit)
+        self.scanner = scanner
         self.bytes = 0
         self.active = True
         self.paused = False
@@ -70,6 +70,9 @@ class Half(asyncio.Protocol):
                 scanner.scan(data)
             except MessageTooBig as big:
                 self.tunnel.too_big(self, data, big)
+                return
+            except BrokenFrame as broken:
+                self.tunnel.broken(self, data, broken)
                 return
             if scanner.close_code is not None:
                 self.tunnel.close_seen(self)
@@ -142,7 +145,9 @@ class Tunnel:
         settings: TunnelSettings,
         sweep: Sweep,
         on_end: Callable[[Tunnel], None],
+        reserved: int = 0,
     ) -> None:
+        """`reserved`: the RSV bits that the two sides' extension uses."""
         self._settings = settings
         self._sweep = sweep
         self._on_end: Callable[[Tunnel], None] | None = on_end
@@ -153,8 +158,9 @@ class Tunnel:
         self.close_code: int | None = None
         self.reason = ""
         self.ending: tuple[int, str] | None = None
-        self.browser = Half(self, BROWSER, browser, settings.max_message)
-        self.worker = Half(self, WORKER, worker, settings.max_message)
+        limit = settings.max_message
+        self.browser = Half(self, BROWSER, browser, FrameScanner(limit, masked=True, reserved=reserved))
+        self.worker = Half(self, WORKER, worker, FrameScanner(limit, masked=False, reserved=reserved))
         self.browser.peer, self.worker.peer = self.worker, self.browser
         self.due = sweep.now + settings.ping
 
@@ -203,14 +209,27 @@ class Tunnel:
         """The frames before the offending one pass; then both sides hear 1009."""
         if self.ending is not None:
             return
-        if big.offset > 0:
-            half.peer.transport.write(data[: big.offset])
-        elif big.offset < 0:
-            half.peer.transport.close()  # it has the first bytes of the frame already: nothing can be said to it
-        half.scanner.skip = 0
+        self._pass_before(half, data, big.offset)
         limit = self._settings.max_message
         self.reason = f"message-too-big: {big.size} bytes from the {half.name}, [limits] max_message = {limit}"
         self.end(1009, "message too big")
+
+    def broken(self, half: Half, data: bytes, broken: BrokenFrame) -> None:
+        """As `too_big`, with 1002: a frame that breaks RFC 6455 reaches nobody."""
+        if self.ending is not None:
+            return
+        self._pass_before(half, data, broken.offset)
+        self.reason = f"broken-frame: {broken.detail} from the {half.name}"
+        self.end(1002, "protocol error")
+
+    @staticmethod
+    def _pass_before(half: Half, data: bytes, offset: int) -> None:
+        """Passes on what stands before the frame at `offset`, which the peer does not get."""
+        if offset > 0:
+            half.peer.transport.write(data[:offset])
+        elif offset < 0:
+            half.peer.transport.close()  # it has the first bytes of the frame already: nothing can be said to it
+        half.scanner.skip = 0
 
     # How the gateway ends it.
 

@@ -1,0 +1,192 @@
+"""Requests read from bytes that are cut anywhere; h11 is the oracle: what we accept, it accepts and reads the same."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import h11
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bokeh_gateway.config.schema import Limits
+from bokeh_gateway.http.head import BadHead, RequestHead
+from bokeh_gateway.wire.reader import OVERHEAD, RequestReader
+from tests.support.fuzzing import ONCE, keep_on
+
+Read = list[tuple[bytes, bytes, bytes]]
+"""Method, target and body of each request."""
+
+NAMES = st.sampled_from(
+    [b"X-A", b"Host", b"Content-Length", b"Transfer-Encoding", b"Connection", b"Expect", b"TE", b"X_A", b" X", b"X "]
+)
+VALUES = st.one_of(
+    st.sampled_from(
+        [b"localhost", b"5", b"0", b"chunked", b"close", b"5, 5", b"+5", b"gzip, chunked", b"a b", b"[::1]:80", b""]
+    ),
+    st.binary(max_size=8),
+)
+LINE_ENDS = st.sampled_from([b"\r\n"] * 12 + [b"\n", b"\r", b"\r\r\n", b"\r\n "])
+BODIES = st.sampled_from(
+    [
+        b"",
+        b"hello",
+        b"5\r\nhello\r\n0\r\n\r\n",
+        b"0\r\n\r\n",
+        b"5;a=b\r\nhello\r\n0\r\nX: y\r\n\r\n",
+        b"0x5\r\nhello\r\n",
+    ]
+)
+TARGETS = st.sampled_from([b"/", b"/a?b", b"*", b"http://localhost/x", b"/\xff", b"x", b"/a#b"])
+
+
+@st.composite
+def requests(draw: st.DrawFn) -> bytes:
+    data = b""
+    for _ in range(draw(st.integers(1, 3))):
+        version = draw(st.sampled_from([b"HTTP/1.1"] * 6 + [b"HTTP/1.0", b"HTTP/2.0", b"http/1.1"]))
+        method = draw(st.sampled_from([b"GET", b"POST", b"OPTIONS", b"get"]))
+        data += b"%b %b %b\r\n" % (method, draw(TARGETS), version)
+        if draw(st.integers(0, 5)):
+            data += b"Host: localhost\r\n"
+        framing = draw(st.integers(0, 3))
+        if framing == 1:
+            data += b"Transfer-Encoding: chunked\r\n"
+        elif framing == 2:
+            data += b"Content-Length: 5\r\n"
+        for name, value in draw(st.lists(st.tuples(NAMES, VALUES), max_size=2)):
+            data += name + b": " + value + draw(LINE_ENDS)
+        data += b"\r\n" + draw(BODIES)
+    return data
+
+
+def read(data: bytes, cuts: list[int], limits: Limits | None = None) -> tuple[Read, str]:
+    """The requests that are whole, and why reading ended: "" or the refusal."""
+    reader = RequestReader(limits or Limits())
+    found: Read = []
+    marks = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
+    try:
+        for begin, end in pairwise(marks):
+            rest = data[begin:end]
+            while rest:
+                rest = reader.feed(rest)
+                if reader.complete:
+                    head = reader.head
+                    assert head is not None
+                    found.append((head.method, head.target, b"".join(reader.take())))
+                    reader.next()
+    except BadHead as bad:
+        return found, f"{bad.status} {bad.detail}"
+    return found, ""
+
+
+def h11_reads(data: bytes) -> Read:
+    """What h11 takes the same bytes for, up to its first complaint."""
+    found: Read = []
+    while data:
+        server = h11.Connection(h11.SERVER, max_incomplete_event_size=1 << 20)
+        server.receive_data(data)
+        request, body = None, b""
+        while True:
+            try:
+                event = server.next_event()
+            except h11.RemoteProtocolError:
+                return found
+            if isinstance(event, h11.Request):
+                request = event
+            elif isinstance(event, h11.Data):
+                body += bytes(event.data)
+            elif isinstance(event, h11.EndOfMessage):
+                assert request is not None
+                found.append((request.method, request.target, body))
+                break
+            else:
+                return found
+        data = server.trailing_data[0]
+    return found
+
+
+def origin_form(target: bytes) -> bytes:
+    return b"/" + target.split(b"/", 3)[3] if target.startswith(b"http://") else target
+
+
+def test_what_is_accepted_h11_accepts_and_reads_the_same() -> None:
+    @ONCE
+    @given(requests())
+    def compare(data: bytes) -> None:
+        ours, _ = read(data, [])
+        theirs = [(method, origin_form(target), body) for method, target, body in h11_reads(data)]
+        assert theirs[: len(ours)] == ours
+
+    keep_on(compare)
+
+
+def test_the_cuts_between_reads_change_nothing() -> None:
+    @ONCE
+    @given(requests(), st.lists(st.integers(0, 1 << 16), max_size=12))
+    def compare(data: bytes, cuts: list[int]) -> None:
+        whole, in_pieces = read(data, []), read(data, cuts)
+        assert in_pieces[0] == whole[0]
+        assert in_pieces[1][:3] == whole[1][:3]
+
+    keep_on(compare)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"GET /a HTTP/1.1\r\nHost: h\r\n\r\nGET /b HTTP/1.1\r\nHost: h\r\n\r\n",
+        b"POST /a HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\n\r\n\r\nGET /b HTTP/1.1\r\nHost: h\r\n\r\n",
+        b"POST /a HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b"4\r\n\r\n\r\n\r\n0\r\n\r\nGET /b HTTP/1.1\r\nHost: h\r\n\r\n",
+        b"GET /a HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\nGET /b HTTP/1.1\r\nHost: h\r\n\r\n",
+    ],
+)
+def test_two_requests_split_at_every_byte(data: bytes) -> None:
+    for cut in range(len(data)):
+        found, refusal = read(data, [cut])
+        assert [target for _, target, _ in found] == [b"/a", b"/b"], cut
+        assert not refusal
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000, 1 << 20])
+@pytest.mark.parametrize(
+    ("body", "accepted"),
+    [
+        pytest.param(b"1\r\na\r\n" * 5000 + b"0\r\n\r\n", True, id="many-small-chunks"),
+        pytest.param(b"5;" + b"a" * (OVERHEAD + 100) + b"\r\nhello\r\n0\r\n\r\n", False, id="extension"),
+        pytest.param(b"1;aaaaaaaaaaaaaaaaaaaaaaaaa\r\na\r\n" * 1500 + b"0\r\n\r\n", False, id="extensions-of-all"),
+        pytest.param(b"5\r\nhello\r\n0\r\n" + b"T: x\r\n" * 4000 + b"\r\n", False, id="trailers"),
+    ],
+)
+def test_chunk_extensions_and_trailers_are_bounded_wherever_reads_cut_them(
+    body: bytes, accepted: bool, size: int
+) -> None:
+    data = b"POST /a HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n" + body
+    found, refusal = read(data, list(range(0, len(data), size)))
+    assert (len(found), refusal[:3]) == ((1, "") if accepted else (0, "413"))
+
+
+@pytest.mark.parametrize(
+    ("line", "status"),
+    [
+        (b"GET /", "505"),
+        (b"GET / HTTP/2.0", "505"),
+        (b"GET / HTTP/1.2", "400"),
+        (b"GET / HTTP/0.9", "505"),
+        (b"PRI * HTTP/2.0", "400"),
+    ],
+)
+def test_other_versions_are_refused(line: bytes, status: str) -> None:
+    found, refusal = read(line + b"\r\nHost: h\r\n\r\n", [])
+    assert not found
+    assert refusal[:3] in (status, "400")
+
+
+def test_five_gateways_on_the_way_are_a_loop() -> None:
+    """CF04: a gateway that is its own upstream ends the request instead of turning it round for ever."""
+    pairs = [(b"Host", b"h"), (b"Via", b"1.1 other, 1.1 bokeh-gateway")]
+    assert RequestHead(b"GET", b"/", 1, [*pairs, *[(b"Via", b"1.1 bokeh-gateway")] * 3]).target == b"/"
+    with pytest.raises(BadHead) as caught:
+        RequestHead(b"GET", b"/", 1, [*pairs, *[(b"Via", b"1.1 bokeh-gateway")] * 4])
+    assert caught.value.status == 508
