@@ -8,10 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
+
+# An example may take long on a busy machine; what is too slow is the bench's to say.
+settings.register_profile("gateway", deadline=None)
+settings.load_profile("gateway")
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

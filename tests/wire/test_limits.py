@@ -82,7 +82,7 @@ def test_gw02_connections_over_a_limit_are_told_so_and_counted(
             assert (got.status, got.header("retry-after")) == (503, "5")
             assert f"[limits] {setting} = 5".encode() in got.body
             assert turned_away.ends(10)
-        assert f"[limits] {setting} = 5" in gateway.stderr
+        wait_until(lambda: f"[limits] {setting} = 5" in gateway.stderr, "the log names the setting")
         clients[0].send(head("/still"))
         assert clients[0].answer().status == 200
         stack.close()
@@ -140,7 +140,7 @@ servers = ["127.0.0.1:{}"]
         assert raw_exchange(one.port, head("/round"), quiet=0).status == 508
         wait_until(one.access_log, "the access log")
         assert len(one.access_log()) + len(other.access_log()) < 10
-        assert "one of them is its own upstream" in one.stderr + other.stderr
+        wait_until(lambda: "one of them is its own upstream" in one.stderr + other.stderr, "the log says why")
 
 
 def test_gw13_what_a_client_sends_cannot_make_a_log_line(gateway: GatewayProcess) -> None:

@@ -319,10 +319,11 @@ def test_memory_is_bounded_and_not_filled_by_what_is_missing(root: Path) -> None
 
 def test_no_descriptor_is_left_open(root: Path) -> None:
     before = len(os.listdir("/dev/fd"))
-    for path in (b"a.css", b"big.bin", b"nope", b"docs", b"docs/", b"a.css/x", b"bare/"):
+    for path in (b"a.css", b"big.bin", b"nope", b"docs", b"docs/", b"a.css/x", b"bare/") * 3:
         ask(root, path)
         ask(root, path, b"HEAD", if_none_match="*")
-    assert len(os.listdir("/dev/fd")) == before
+    # The test runner itself opens and closes a file now and then.
+    assert len(os.listdir("/dev/fd")) < before + 3
 
 
 def test_a_path_is_decoded_once() -> None:
