@@ -176,6 +176,7 @@ class GatewayApp:
                 workers.append(
                     Worker(f"{name}/{server}", server.address, index=index, weight=server.weight, backup=server.backup)
                 )
+                workers[-1].slow_start = server.slow_start
                 if settings.unused_session_lifetime is not None:
                     workers[-1].keeps = settings.unused_session_lifetime
                 index += 1

@@ -39,6 +39,7 @@ class Worker:
         "penalty",
         "seed",
         "share",
+        "slow_start",
         "trial",
         "up",
         "weight",
@@ -71,6 +72,8 @@ class Worker:
         self.weight = weight
         self.share = weight
         """Of new sessions now: `weight`, but less while a slow start lasts."""
+        self.slow_start = 0.0
+        """Seconds in which its share grows after it came up; 0: at once."""
         self.backup = backup
         """Gets sessions only while no other worker can."""
         self.index = index

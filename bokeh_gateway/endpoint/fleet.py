@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from bokeh_gateway.balance.affinity import Choice, choose
 from bokeh_gateway.balance.board import PAGES, REQUESTS, TUNNELS, Board
+from bokeh_gateway.balance.health import slow_start_share
 from bokeh_gateway.balance.live_sessions import LiveSessions
 from bokeh_gateway.balance.pending import PendingPages
 from bokeh_gateway.balance.pick import least_loaded, room, with_room
@@ -74,7 +75,10 @@ class Fleet:
         self._condemned: set[Worker] = set()
         """Down by the control plane's word: that they take connections does not bring them back."""
         sweep.every(self._expire_pages)
+        self._rising: dict[Worker, float] = {}
+        """In their slow start, and since when."""
         sweep.every(self.waiting.expire)
+        sweep.every(self._grow)
         sweep.every(self.outcomes.offer_trials)
 
     # Choosing.
@@ -174,6 +178,9 @@ class Fleet:
             return
         if up:
             worker.coming = 0.0
+            if worker.slow_start:
+                self._rising[worker] = self._loop.time()
+                self._grow(self._loop.time())
             self._loop.call_soon(self.waiting.worker_came, pool)
         elif worker.answered and worker.coming < NEVER:
             worker.coming = self._loop.time() + pool.hold
@@ -183,6 +190,13 @@ class Fleet:
         pool = self._pool_of.get(worker)
         if pool is not None:
             self.outcomes.bad(worker, pool, self._sweep.now)
+
+    def _grow(self, now: float) -> None:
+        """The shares of workers in their slow start."""
+        for worker, since in list(self._rising.items()):
+            worker.share = slow_start_share(worker.weight, now - since, worker.slow_start)
+            if worker.share >= worker.weight:
+                del self._rising[worker]
 
     def condemn(self, worker: Worker, condemned: bool) -> None:
         """Probes took the worker out of use, or brought it back."""

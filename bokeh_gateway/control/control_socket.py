@@ -1,0 +1,99 @@
+"""The control socket: how `bokeh-gateway ctl` reaches a running gateway.  One JSON object a line, each way.
+
+Who may open the socket may do anything with the gateway: its mode is 0600.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import socket
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, Final
+
+from bokeh_gateway.control.command import refuse_long_socket
+from bokeh_gateway.control.runtime_dir import remove_socket
+from bokeh_gateway.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+MAX_LINE: Final = 1 << 20
+"""Bytes of a line; a status of 256 workers has some 60 KB."""
+
+Answer = dict[str, Any]
+Handler = Callable[[str, str], Awaitable[Answer]]
+"""Command and its target, "" where it has none -> `{"ok": true, ...}` or `{"ok": false, "error": "..."}`."""
+
+
+class ControlSocket:
+    """Listens at `path` and hands each command to `handler`."""
+
+    def __init__(self, path: Path, handler: Handler) -> None:
+        self._path = path
+        self._handler = handler
+        self._server: asyncio.Server | None = None
+
+    async def start(self) -> None:
+        """Raises:
+        ConfigError: it cannot listen there.
+        """
+        path = str(self._path)
+        refuse_long_socket(path)
+        remove_socket(path)
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        mask = os.umask(0o177)  # 0600 from the first moment on
+        try:
+            sock.bind(path)
+        except OSError as exc:
+            sock.close()
+            raise ConfigError("gateway.control", path, f"a socket that can be made ({exc.strerror})") from exc
+        finally:
+            os.umask(mask)
+        self._server = await asyncio.start_unix_server(self._serve, sock=sock, limit=MAX_LINE)
+
+    def close(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+            remove_socket(str(self._path))
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while line := await reader.readline():
+                writer.write(json.dumps(await self._answer(line)).encode() + b"\n")
+                await writer.drain()
+        except (ConnectionError, ValueError):  # ValueError: a line without end
+            pass
+        finally:
+            writer.close()
+
+    async def _answer(self, line: bytes) -> Answer:
+        try:
+            asked = json.loads(line)
+            command, target = str(asked["command"]), str(asked.get("target", ""))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return {"ok": False, "error": 'expected a line such as {"command": "drain", "target": "apps/1"}'}
+        log.warning("control: %s %s", command, target)
+        return await self._handler(command, target)
+
+
+def ask(path: Path, command: str, target: str = "", timeout: float | None = None) -> Answer:
+    """What the gateway that listens at `path` answers.
+
+    Raises:
+        OSError: there is none, or it ended meanwhile.
+    """
+    with contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as sock:
+        sock.settimeout(timeout)
+        sock.connect(str(path))
+        sock.sendall(json.dumps({"command": command, "target": target}).encode() + b"\n")
+        with sock.makefile("rb") as file:
+            line = file.readline(MAX_LINE)
+    if not line:
+        raise ConnectionError("the gateway ended before it answered")
+    answer: Answer = json.loads(line)
+    return answer
