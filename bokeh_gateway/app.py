@@ -38,7 +38,7 @@ from bokeh_gateway.endpoint.router import Mount, Router
 from bokeh_gateway.endpoint.static_files import StaticFiles
 from bokeh_gateway.endpoint.static_folder import StaticFolder
 from bokeh_gateway.errors import ConfigError, ConfigErrors, GatewayError
-from bokeh_gateway.http.forwarded import TrustedProxies
+from bokeh_gateway.http.forwarded import TrustedProxies, public_url
 from bokeh_gateway.observe.access_log import AccessLog
 from bokeh_gateway.observe.log_writer import LogWriter
 from bokeh_gateway.observe.metrics import Metrics
@@ -248,6 +248,7 @@ class GatewayApp:
             on_done=self._recorder.exchange,
             explain=explain,
             on_bad_head=self._recorder.bad_head,
+            public=public_url(config.gateway.public_url) if config.gateway.public_url is not None else None,
             hsts=b"Strict-Transport-Security: max-age=%d\r\n" % int(hsts) if hsts else b"",
         )
 

@@ -190,7 +190,9 @@ class ForwardMethod:
         head = exchange.head
         connection = exchange.connection
         lines = [self._start]
-        lines.append(exchange.forward_lines or connection.forward_lines + host_line(head.host))
+        public = connection.edge.public
+        host = public.line if public is not None else host_line(head.host)
+        lines.append(exchange.forward_lines or connection.forward_lines + host)
         for at in range(0, len(head.plain), 4):
             name = head.plain[at].lower()
             if name not in _NOT_SENT and not name.startswith(b"sec-websocket-"):

@@ -17,10 +17,12 @@ from bokeh_gateway.bokeh.paths import Kind, app_path, split, static_tail
 from bokeh_gateway.bokeh.request import NOTHING, session_refs
 from bokeh_gateway.endpoint.auth_gate import Gate
 from bokeh_gateway.endpoint.embedding import Embedding, MixedContent
+from bokeh_gateway.endpoint.extension_asset import EXTENSIONS, ExtensionAsset, Homes
 from bokeh_gateway.endpoint.failure import explain
 from bokeh_gateway.endpoint.file_body import FileBody
 from bokeh_gateway.endpoint.file_slice import FileSlice
 from bokeh_gateway.endpoint.fleet import Fleet
+from bokeh_gateway.endpoint.mount_links import PAGES, MountLinks
 from bokeh_gateway.endpoint.proxy import Proxy
 from bokeh_gateway.endpoint.queueing import Queueing
 from bokeh_gateway.endpoint.reconnect import Reconnect, Way
@@ -103,6 +105,7 @@ class Dispatch(HTTPServerConnectionDelegate):
         self._queueing = Queueing(settings.fleet)
         self._assets = settings.assets
         self._warned: set[bytes] = set()
+        self._homes = Homes()
 
     def start_request(self, server_conn: object, request_conn: Any) -> HTTPMessageDelegate:
         """`request_conn` is an `Exchange` whose head has been read."""
@@ -175,7 +178,15 @@ class Dispatch(HTTPServerConnectionDelegate):
         connection = exchange.connection
         scheme = "https" if connection.secure else "http"
         head = exchange.head
-        said = resolve(head.pairs, connection.remote_ip, scheme, connection.port, head.host, self._settings.trusted)
+        said = resolve(
+            head.pairs,
+            connection.remote_ip,
+            scheme,
+            connection.port,
+            head.host,
+            self._settings.trusted,
+            connection.edge.public,
+        )
         exchange.client = said.client
         exchange.secure = said.scheme == "https"
         exchange.forward_lines = said.lines + VIA
@@ -233,8 +244,11 @@ class Dispatch(HTTPServerConnectionDelegate):
         head = exchange.head
         refs = session_refs(head)
         page = head.method == b"GET" and self._may_be_page(head.path)
+        endpoint = MountLinks if mount.strip and head.path[len(mount.path) :] in PAGES else Proxy
         if refs is NOTHING and not page:
-            return Proxy(exchange, self._fleet, pool, mount)
+            if EXTENSIONS in head.path and head.method in (b"GET", b"HEAD") and not head.has_body:
+                return ExtensionAsset(exchange, self._fleet, pool, mount, self._homes)
+            return endpoint(exchange, self._fleet, pool, mount)
         if head.origins:
             settings.mixed.note(exchange, host)
         named = settings.sessions.check_page(refs, time())
@@ -248,7 +262,7 @@ class Dispatch(HTTPServerConnectionDelegate):
             full = self._queueing.admit(pool, head, monotonic())
             if full is not None:
                 return _refuse(exchange, *full)
-        return Proxy(
+        return endpoint(
             exchange, self._fleet, pool, mount, named.session_id, mint=named.mint and page, secret=settings.secret
         )
 

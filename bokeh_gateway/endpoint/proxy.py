@@ -224,7 +224,8 @@ class Proxy(HTTPMessageDelegate):
         if exchange.forward_lines:
             lines.append(exchange.forward_lines)
         else:
-            lines += (connection.forward_lines, host_line(host))
+            public = connection.edge.public
+            lines += (connection.forward_lines, public.line if public is not None else host_line(host))
         if self.mount.strip:
             lines.append(b"X-Forwarded-Prefix: %b\r\n" % self.mount.path)
         lines += head.plain

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final
+from urllib.parse import urlsplit
 
 UNIX: Final = "unix"
 """The address of a peer that came over a unix socket; `trusted_proxies = ["unix:"]` trusts it."""
@@ -92,6 +93,23 @@ class Forwarded:
     """Host as the browser sees it."""
     lines: bytes
     """Header lines for the worker, `Name: value\\r\\n` each."""
+
+
+@dataclass(frozen=True, slots=True)
+class PublicUrl:
+    """Where browsers find the gateway, as `public_url` says."""
+
+    scheme: str
+    port: int
+    line: bytes
+    """The `X-Forwarded-Host` line."""
+
+
+def public_url(url: str) -> PublicUrl:
+    """The parts of a `public_url` that has been found valid."""
+    parts = urlsplit(url)
+    port = parts.port or {"http": 80, "https": 443}[parts.scheme]
+    return PublicUrl(parts.scheme, port, host_line(parts.netloc.encode("ascii")))
 
 
 class TrustedProxies:
@@ -180,12 +198,19 @@ def may_pass(name: bytes, *, trusted: bool = False) -> bool:
 
 
 def resolve(
-    pairs: Iterable[tuple[bytes, bytes]], peer: str, scheme: str, port: int, host: bytes, trusted: TrustedProxies
+    pairs: Iterable[tuple[bytes, bytes]],
+    peer: str,
+    scheme: str,
+    port: int,
+    host: bytes,
+    trusted: TrustedProxies,
+    public: PublicUrl | None = None,
 ) -> Forwarded:
     """What the client is and what goes upstream; `pairs` are the headers as received.
 
     `peer` as `normalise` gives it, `scheme` and `port` (0: none) the listener's, `host` the request's, found valid.
-    A peer that is not trusted is the client itself, and its headers are not read.
+    A peer that is not trusted is the client itself, and its headers are not read.  `public` overrules all but addresses
+    in what goes upstream.
     """
     if not trusted.trusts(peer):
         return Forwarded(peer, scheme, host, constant_lines(peer, scheme, port) + host_line(host))
@@ -200,9 +225,12 @@ def resolve(
     hops = [*chain, *([] if peer == UNIX else [peer])]
     lines = f"X-Forwarded-For: {', '.join(hops)}\r\n" if hops else ""
     lines += "" if client == UNIX else f"X-Real-IP: {client}\r\n"
-    lines += f"X-Forwarded-Proto: {told or scheme}\r\nX-Scheme: {told or scheme}\r\n"
-    lines += f"X-Forwarded-Port: {seen_port}\r\n" if seen_port else ""
-    return Forwarded(client, told or scheme, seen_host, lines.encode("ascii") + host_line(seen_host))
+    shown = public.scheme if public is not None else told or scheme
+    shown_port = public.port if public is not None else seen_port
+    lines += f"X-Forwarded-Proto: {shown}\r\nX-Scheme: {shown}\r\n"
+    lines += f"X-Forwarded-Port: {shown_port}\r\n" if shown_port else ""
+    line = public.line if public is not None else host_line(seen_host)
+    return Forwarded(client, told or scheme, seen_host, lines.encode("ascii") + line)
 
 
 def valid_host(value: bytes) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from tornado.httputil import HTTPServerConnectionDelegate
 
 from bokeh_gateway.config.schema import Limits, Timeouts
-from bokeh_gateway.http.forwarded import VIA, TrustedProxies, constant_lines, normalise
+from bokeh_gateway.http.forwarded import VIA, PublicUrl, TrustedProxies, constant_lines, normalise
 from bokeh_gateway.http.head import BadHead
 from bokeh_gateway.wire.sweep import Sweep
 
@@ -33,6 +33,8 @@ class Edge:
     """Status, detail and setting become header lines and body of a refusal."""
     on_bad_head: Callable[[Downstream, BadHead], None]
     """Called for each request that could not be read."""
+    public: PublicUrl | None = None
+    """Where browsers find the gateway, if that is set: what workers are told, whatever the request says."""
     hsts: bytes = b""
     """The Strict-Transport-Security line, or nothing."""
     connections: set[Downstream] = field(default_factory=set)
@@ -44,5 +46,9 @@ class Edge:
         peer = normalise(str(peername[0]) if isinstance(peername, tuple) and peername else "")
         connection.remote_ip = peer
         connection.trusted = self.trusted.trusts(peer)
-        scheme = "https" if connection.secure else "http"
-        connection.forward_lines = constant_lines(peer, scheme, connection.port) + VIA
+        public = self.public
+        if public is not None:
+            lines = constant_lines(peer, public.scheme, public.port)
+        else:
+            lines = constant_lines(peer, "https" if connection.secure else "http", connection.port)
+        connection.forward_lines = lines + VIA

@@ -7,7 +7,13 @@ import shutil
 
 import pytest
 
-PACKAGES = {"nginx": "nginx", "chromium": "chromium", "sshd": "openssh-server", "ssh": "openssh-client"}
+PACKAGES = {
+    "nginx": "nginx",
+    "chromium": "chromium",
+    "sshd": "openssh-server",
+    "ssh": "openssh-client",
+    "ssh-keygen": "openssh-client",
+}
 
 
 def in_ci() -> bool:
