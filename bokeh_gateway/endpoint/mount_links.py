@@ -6,6 +6,7 @@ Only for the pages that people get no other way: the index, login and logout.  A
 from __future__ import annotations
 
 import re
+from copy import copy
 from typing import TYPE_CHECKING, Final
 
 from bokeh_gateway.endpoint.proxy import Proxy
@@ -79,7 +80,7 @@ class MountLinks(Proxy):
 
     def _let_go(self, page: bytes, length: int) -> None:
         self._holding = False
-        head = self._lines
+        head = copy(self._lines)  # the connection to the worker still goes by the original's framing
         head.length, head.chunked = length, length == UNKNOWN_LENGTH
         super().answer_head(head)
         super().answer_body(page)
