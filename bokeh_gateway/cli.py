@@ -20,8 +20,10 @@ import uvloop
 from bokeh_gateway import __version__
 from bokeh_gateway.app import GatewayApp
 from bokeh_gateway.config import check as checks
+from bokeh_gateway.config.fields import is_http_url
 from bokeh_gateway.config.load import load, parse
 from bokeh_gateway.config.schema import Config
+from bokeh_gateway.control.selftest import HopFailed, check_url
 from bokeh_gateway.errors import ConfigErrors
 from bokeh_gateway.observe.logging_setup import configure
 from bokeh_gateway.policy.password import BadHash, argon2_hash, scrypt_hash
@@ -61,9 +63,17 @@ def main(context: click.Context, config_path: Path | None) -> None:
 
 @main.command()
 @_config_option
+@click.option("--ca-certs", type=click.Path(exists=True, dir_okay=False), help="For a URL: authorities to trust, PEM.")
+@click.argument("url", required=False)
 @click.pass_context
-def check(context: click.Context, config_path: Path | None) -> None:
-    """Report every mistake in a configuration and in what it names; exit status 0 or 1."""
+def check(context: click.Context, config_path: Path | None, ca_certs: str | None, url: str | None) -> None:
+    """Report every mistake in a configuration and in what it names; exit status 0 or 1.
+
+    With the URL of a page, open it as a browser does and say which hop fails: page, token, WebSocket or document.
+    """
+    if url is not None:
+        _check_page(url, ca_certs)
+        return
     path = config_path or context.obj
     if path is None:
         raise click.UsageError("--config is missing.", context)
@@ -119,6 +129,17 @@ def hash_password(algorithm: str) -> None:
     except BadHash as bad:
         raise click.UsageError(f"Expected {bad}.") from None
     click.echo(hashed)
+
+
+def _check_page(url: str, ca_certs: str | None) -> None:
+    if not is_http_url(url):
+        raise click.UsageError("Expected the http:// or https:// URL of a page.")
+    try:
+        for line in asyncio.run(check_url(url, ca_certs=ca_certs)):
+            click.echo(line)
+    except HopFailed as failed:
+        click.echo(f"{url}: {failed}", err=True)
+        sys.exit(1)
 
 
 def _serve_config(
