@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-# An example may take long on a busy machine; what is too slow is the bench's to say.
-settings.register_profile("gateway", deadline=None)
+# An example may take long, and long to make, on a busy machine; what is too slow is the bench's to say.
+settings.register_profile("gateway", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("gateway")
 
 if TYPE_CHECKING:
