@@ -9,7 +9,8 @@ from collections.abc import Callable
 from hypothesis import HealthCheck, settings
 
 SECONDS = float(os.environ.get("FUZZ_SECONDS", "0"))
-ONCE = settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+# Not derandomized, as hypothesis does under CI: going on would only repeat the same examples.
+ONCE = settings(max_examples=300, deadline=None, derandomize=False, suppress_health_check=list(HealthCheck))
 
 
 def keep_on(test: Callable[[], None]) -> None:
