@@ -29,6 +29,10 @@ class PendingPages:
     def __len__(self) -> int:
         return len(self._pages)
 
+    def __contains__(self, session_id: object) -> bool:
+        """Whether a page of the session waits for its WebSocket."""
+        return session_id in self._pages
+
     def served(self, session_id: str, worker: Worker, now: float) -> Worker | None:
         """A page of the session went out: count it at `worker`.
 

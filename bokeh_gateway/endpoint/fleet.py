@@ -132,6 +132,10 @@ class Fleet:
         self._row.add(PAGES, worker.index)
         self.metrics.page_served(worker.name)
 
+    def page_waits(self, session_id: str) -> bool:
+        """Whether a page of the session went out, and counts at its worker."""
+        return session_id in self._pending
+
     def learn(self, worker: Worker, session_id: str) -> None:
         """A worker named a session by itself: whatever names it later belongs there."""
         learned = self._learned

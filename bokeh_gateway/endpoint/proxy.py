@@ -48,6 +48,7 @@ class Proxy(HTTPMessageDelegate):
         "_token",
         "_upstream",
         "_whole",
+        "counts",
         "exchange",
         "fleet",
         "mint",
@@ -78,6 +79,8 @@ class Proxy(HTTPMessageDelegate):
         self.mint = mint
         self.secret = secret
         self.worker: Worker | None = None
+        self.counts = True
+        """Whether it is load of its worker while it is under way."""
         head = exchange.head
         self._safe = head.method in SAFE and not head.has_body
         self._upstream: Upstream | None = None
@@ -169,7 +172,8 @@ class Proxy(HTTPMessageDelegate):
     def _start(self, worker: Worker) -> None:
         self.worker = worker
         self.exchange.worker = worker.name
-        self.fleet.request_began(worker)
+        if self.counts:
+            self.fleet.request_began(worker)
         link = self.fleet.links[worker.index]
         # What may not be sent twice never goes on a kept connection, which may be stale.
         upstream = link.take() if self._safe and not self._retried else None
@@ -185,7 +189,8 @@ class Proxy(HTTPMessageDelegate):
         try:
             upstream = await link.connect(self.exchange.connection.edge.timeouts.connect)
         except WorkerRefused as refused:
-            self.fleet.request_ended(worker)
+            if self.counts:
+                self.fleet.request_ended(worker)
             self.worker = None
             self.fleet.refused(worker, refused)
             self._elsewhere(refused)
@@ -331,7 +336,8 @@ class Proxy(HTTPMessageDelegate):
             self._give_up(error)
             return
         self._retried = True
-        self.fleet.request_ended(worker)
+        if self.counts:
+            self.fleet.request_ended(worker)
         self.fleet.metrics.upstream_retries.add(worker.name)
         if stale:
             self._start(worker)
@@ -398,7 +404,7 @@ class Proxy(HTTPMessageDelegate):
         if self._upstream is not None:
             self._upstream.abandon()
             self._upstream = None
-        if self.worker is not None:
+        if self.worker is not None and self.counts:
             self.fleet.request_ended(self.worker)
         else:
             self.fleet.waiting.leave(self.pool, self)

@@ -55,6 +55,8 @@ class WebSocketProxy(Proxy):
     ) -> None:
         """`way`: of a session that may be come back to later."""
         super().__init__(exchange, fleet, pool, mount, session_id)
+        # A session whose page waits counts already: twice, the next pages would avoid its worker for no reason.
+        self.counts = session_id is None or not fleet.page_waits(session_id)
         self._accept = accept_of(key)
         self._settings = settings
         self._on_open = on_open

@@ -11,6 +11,7 @@ import logging
 from typing import TYPE_CHECKING, Any, Final
 
 from tornado.httputil import HTTPInputError
+from tornado.iostream import StreamClosedError
 
 from bokeh_gateway.http.head import BadHead, RequestHead
 from bokeh_gateway.wire.exchange import SERVER, Exchange, LazyHeaders
@@ -143,7 +144,7 @@ class Downstream(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.released()
         if self._drain is not None and not self._drain.done():
-            self._drain.set_exception(ConnectionResetError("the client closed the connection"))
+            self._drain.set_exception(StreamClosedError())
             self._drain.exception()  # marks it as seen: nobody needs to wait for it
         exchange = self.exchange
         if exchange is not None:

@@ -12,6 +12,7 @@ from time import gmtime, monotonic, time
 from typing import TYPE_CHECKING, Final, Protocol
 
 from tornado.httputil import HTTPConnection, HTTPHeaders, RequestStartLine, ResponseStartLine
+from tornado.iostream import StreamClosedError
 
 from bokeh_gateway.http.head import Pairs, RequestHead
 
@@ -285,6 +286,8 @@ class Exchange(HTTPConnection):
         chunk: bytes | None = None,
     ) -> Future[None]:
         assert isinstance(start_line, ResponseStartLine)
+        if self.ended:
+            return _stream_closed()
         lines = [date.line()]
         length = UNKNOWN_LENGTH
         for name, value in headers.get_all():
@@ -297,9 +300,19 @@ class Exchange(HTTPConnection):
         return self.write(chunk or b"")
 
     def write(self, chunk: bytes) -> Future[None]:
+        if self.ended:
+            return _stream_closed()
         self.body(bytes(chunk))
         self.connection.flush()
         return self.connection.drained()
 
     def finish(self) -> None:
         self.end()
+
+
+def _stream_closed() -> Future[None]:
+    """What Tornado's own connection answers to who writes when the client has gone."""
+    future: Future[None] = Future()
+    future.set_exception(StreamClosedError())
+    future.exception()  # marks it as seen: nobody needs to wait for it
+    return future
