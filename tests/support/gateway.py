@@ -16,7 +16,7 @@ from tests.support.ports import free_port
 from tests.support.processes import Process
 from tests.support.waiting import GENEROUS, wait_until
 
-READY = re.compile(r"^bokeh-gateway ready: (?P<urls>.*) \((?P<workers>\d+) workers?\)", re.MULTILINE)
+READY = re.compile(r"^bokeh-gateway ready: (?P<urls>.*) \((?P<workers>\d+)(?: of \d+)? workers?\)", re.MULTILINE)
 KIB, MIB = 1024, 1024 * 1024
 
 
