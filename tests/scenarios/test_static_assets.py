@@ -31,9 +31,7 @@ def test_bokehjs_is_served_compressed_and_cacheable_with_no_worker_up(tmp_path: 
         assert first.headers["Access-Control-Allow-Origin"] == "*"
 
 
-@pytest.mark.parametrize(
-    "path", ["/static/extensions/panel/panel.min.js", "/my-apps/static/extensions/panel/panel.min.js"]
-)
+@pytest.mark.parametrize("mount", ["", "/my-apps"])
 def test_extension_assets_at_either_place(tmp_path: Path, mount: str) -> None:
     text = (
         '[gateway]\nlisten = ["127.0.0.1:0"]\n[pool.apps]\nservers = ["127.0.0.1:1"]\n'
