@@ -1,4 +1,8 @@
-"""The composition root, the only place that knows every part: builds the gateway, runs it, ends it."""
+"""The composition root, the only place that knows every part: builds the master, runs it, ends it.
+
+The master owns the listening sockets, the board, the workers and the reloads; gateway processes move the bytes.  An
+embedding program has the one process inside itself: the same messages, without a socket pair between.
+"""
 
 from __future__ import annotations
 
@@ -7,61 +11,53 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from time import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Final
-from urllib.parse import urlsplit
 
 from tornado.httputil import HTTPServerConnectionDelegate
 
-from bokeh_gateway.balance.board import Board
-from bokeh_gateway.balance.health import Health, Verdict
-from bokeh_gateway.balance.pool import Pool, Worker
-from bokeh_gateway.bokeh.assets import Assets, AssetsError, find_assets
-from bokeh_gateway.config.address import Address
-from bokeh_gateway.config.schema import Config, Route
-from bokeh_gateway.control.command import Launch, unused_lifetime, worker_command
-from bokeh_gateway.control.health_watch import HealthWatch
-from bokeh_gateway.control.probe_target import health_settings, probe_target
+from bokeh_gateway.balance.board import Board, board_size
+from bokeh_gateway.balance.health import Health, HealthSettings, Verdict
+from bokeh_gateway.balance.pool import Worker
+from bokeh_gateway.config.schema import Config
+from bokeh_gateway.control.channel import OnMessage, Payload
+from bokeh_gateway.control.gateway_process import GatewayProcess, Handle
+from bokeh_gateway.control.health_watch import HealthWatch, Target
+from bokeh_gateway.control.memory import shared_memory
+from bokeh_gateway.control.pools import Pools, differences
+from bokeh_gateway.control.processes import ROWS, Member, Processes, Shape
 from bokeh_gateway.control.runtime_dir import RuntimeDir
 from bokeh_gateway.control.workers import EventKind, Supervisor, WorkerEvent
-from bokeh_gateway.endpoint.auth_build import Doors, requirement
-from bokeh_gateway.endpoint.dispatch import Dispatch, DispatchSettings
-from bokeh_gateway.endpoint.embedding import embedding, response_headers
 from bokeh_gateway.endpoint.failure import explain
-from bokeh_gateway.endpoint.fleet import Fleet
 from bokeh_gateway.endpoint.metrics_page import metrics_delegate
-from bokeh_gateway.endpoint.reconnect import Reconnect
-from bokeh_gateway.endpoint.record import Recorder
-from bokeh_gateway.endpoint.router import Mount, Router
-from bokeh_gateway.endpoint.static_files import StaticFiles
 from bokeh_gateway.endpoint.static_folder import StaticFolder
 from bokeh_gateway.errors import ConfigError, ConfigErrors, GatewayError
-from bokeh_gateway.http.forwarded import TrustedProxies, public_url
-from bokeh_gateway.observe.access_log import AccessLog
+from bokeh_gateway.http.forwarded import TrustedProxies
 from bokeh_gateway.observe.log_writer import LogWriter
+from bokeh_gateway.observe.logging_setup import set_level
 from bokeh_gateway.observe.metrics import Metrics
-from bokeh_gateway.policy.limits import SessionRate
-from bokeh_gateway.policy.origin import OriginPolicy
-from bokeh_gateway.policy.reconnect import ReconnectPolicy
-from bokeh_gateway.policy.session import SessionPolicy
+from bokeh_gateway.process import Plane
 from bokeh_gateway.wire.edge import Edge
 from bokeh_gateway.wire.listener import Listener
-from bokeh_gateway.wire.sweep import NEVER, Sweep
-from bokeh_gateway.wire.tls import Certificates
-from bokeh_gateway.wire.tunnel import TunnelSettings
+from bokeh_gateway.wire.sweep import Sweep
+from bokeh_gateway.wire.tls import CertificateError, Certificates
 
 log = logging.getLogger(__name__)
 
-WORKER_GRACE: Final = 10.0
-"""Seconds between TERM and KILL for supervised workers."""
+COLUMNS: Final = 512
+"""Workers that the board has room for, those that drain included."""
+RELOAD_PAUSE: Final = 0.5
+"""Seconds between two reloads; signals that come meanwhile are one."""
+NEEDS_RESTART: Final = ("runtime_dir", "user")
+"""Keys of [gateway] that are settled before anything runs."""
 
 
 class GatewayApp:
     """One running gateway.
 
-    `applications` are Tornado applications mounted by route path, for who embeds the gateway in a program of his own.
+    `applications` are Tornado applications mounted by route path, for who embeds the gateway in a program of his own:
+    requests are then served in this process, whatever `[gateway] processes` says.
     """
 
     def __init__(
@@ -72,6 +68,7 @@ class GatewayApp:
         reload_config: Callable[[], Config] | None = None,
         environ: Mapping[str, str] | None = None,
         applications: Mapping[str, HTTPServerConnectionDelegate] | None = None,
+        in_process: bool | None = None,
     ) -> None:
         """Binds the listening sockets and loads the certificates, so that what is wrong is said before anything runs.
 
@@ -83,17 +80,28 @@ class GatewayApp:
         self._reload_config = reload_config
         self._environ = os.environ if environ is None else environ
         self._applications = dict(applications or {})
+        self._in_process = bool(applications) if in_process is None else in_process
         self._metrics = Metrics()
         self._sweep = Sweep(loop)
         self._stopping = loop.create_future()
         self._hurried = loop.create_future()
         self._tasks: set[asyncio.Task[None]] = set()
         self._runtime: RuntimeDir | None = None
-        self._supervisors: list[Supervisor] = []
         self._listeners: list[Listener] = []
         self._metrics_listeners: list[Listener] = []
-        self._writer: LogWriter | None = None
-        self._doors: Doors | None = None
+        self._certificates: Certificates | None = None
+        self._reloading: asyncio.Task[None] | None = None
+        self._reload_again = False
+        self._memory = shared_memory(board_size(COLUMNS, ROWS))
+        self._board = Board(COLUMNS, ROWS, self._memory)
+        self._pools = Pools(
+            self._board, self._runtime_dir, self._environ, self._worker_changed, self._roster_changed, self._say
+        )
+        shape = Shape(self._process_count(config), self._configuration, self._worker_found)
+        self._processes = Processes(self._start_here if self._in_process else GatewayProcess.spawn, self._board, shape)
+        self._fresh: list[Supervisor] = []
+        self._health = HealthWatch(self._health_changed)
+        self._watched: dict[str, tuple[Target, HealthSettings]] = {}
         try:
             self._build()
         except ConfigError as error:
@@ -108,208 +116,127 @@ class GatewayApp:
     def _build(self) -> None:
         config = self._config
         self._certificates = Certificates(config.tls) if config.tls is not None else None
-        self._listeners += [Listener("gateway.listen", address, tls=False) for address in config.gateway.listen]
+        _check_log(config)
+        self._listeners = self._listen(config, [], self._listeners)
+        self._metrics_listeners += [Listener("metrics.listen", address, tls=False) for address in config.metrics.listen]
+        self._fresh = self._pools.apply(self._pools.plan(config), config.timeouts.reload_linger)
+
+    def _process_count(self, config: Config) -> int:
+        if self._in_process:
+            return 1
+        count = config.gateway.processes
+        return len(os.sched_getaffinity(0)) if count == "auto" else count
+
+    def _runtime_dir(self) -> RuntimeDir:
+        if self._runtime is None:
+            self._runtime = RuntimeDir(self._config.gateway.runtime_dir)
+        return self._runtime
+
+    def _listen(self, config: Config, present: Sequence[Listener], made: list[Listener]) -> list[Listener]:
+        """All listeners that `config` names: those of `present` that it still names, and new ones, also put in `made`.
+
+        Raises:
+            ConfigError: an address cannot be bound.
+        """
+        known = {(listener.tls, listener.address): listener for listener in present}
+        wanted = [("gateway.listen", address, False) for address in config.gateway.listen]
         if config.tls is not None:
-            self._listeners += [Listener("tls.listen", address, tls=True) for address in config.tls.listen]
-        self._metrics_listeners = [Listener("metrics.listen", address, tls=False) for address in config.metrics.listen]
-        access = config.log.access
-        self._writer = None if access == "off" else LogWriter(str(access), warn=log.warning)
-        if self._writer is not None:
-            self._sweep.every(lambda _now: self._flush_log())
-        self._recorder = Recorder(
-            None if self._writer is None else AccessLog(self._writer, config.log.format), self._metrics
-        )
-        pools, supervised = self._pools()
-        self._workers = {worker.name: worker for pool in pools.values() for worker in pool.workers}
-        self._fleet = Fleet(
-            pools,
-            Board(max(len(self._workers), 1)),
-            self._loop,
-            self._sweep,
-            self._metrics,
-            config.timeouts.connect,
-            failures={name: pool.health.failures for name, pool in config.pool.items()},
-        )
-        self._health = HealthWatch(self._health_changed)
-        for worker in self._workers.values():
-            self._metrics.worker_up.set(worker.name, to=int(worker.up))
-        self._launches = {
-            f"{name}/{number}": launch
-            for name, launches in supervised.items()
-            for number, launch in enumerate(launches, start=1)
-        }
-        for name, launches in supervised.items():
-            self._supervisors.append(Supervisor(name, launches, self._worker_changed, self._say))
-        self._sweep.every(self._expire_sign_ins)
-        self._assets = self._find_assets()
-        self._edge = self._make_edge(config)
+            wanted += [("tls.listen", address, True) for address in config.tls.listen]
+        listeners: list[Listener] = []
+        for key, address, tls in wanted:
+            listener = known.get((tls, address))
+            if listener is None:
+                listener = Listener(key, address, tls=tls)
+                made.append(listener)
+            listeners.append(listener)
+        for listener in listeners:
+            listener.share(self._process_count(config))
+        return listeners
 
-    def _pools(self) -> tuple[dict[str, Pool], dict[str, list[Launch]]]:
-        config = self._config
-        pools: dict[str, Pool] = {}
-        supervised: dict[str, list[Launch]] = {}
-        index = 0
-        for name, settings in config.pool.items():
-            workers: list[Worker] = []
-            if settings.serve:
-                if self._runtime is None:
-                    self._runtime = RuntimeDir(config.gateway.runtime_dir)
-                launches = [
-                    worker_command(
-                        settings,
-                        config.sessions,
-                        config.limits,
-                        self._runtime.socket(name, number),
-                        environ=self._environ,
-                        name=name,
-                    )
-                    for number in range(1, settings.workers + 1)
-                ]
-                supervised[name] = launches
-                for number, launch in enumerate(launches, start=1):
-                    address = Address(unix=launch.socket)
-                    workers.append(Worker(f"{name}/{number}", address, index=index, up=False, coming=NEVER))
-                    workers[-1].keeps = unused_lifetime(settings)
-                    index += 1
-            for server in settings.servers:
-                # The address is the name: the key in session ids must not change when the list is reordered.
-                workers.append(
-                    Worker(f"{name}/{server}", server.address, index=index, weight=server.weight, backup=server.backup)
-                )
-                workers[-1].slow_start = server.slow_start
-                if settings.unused_session_lifetime is not None:
-                    workers[-1].keeps = settings.unused_session_lifetime
-                index += 1
-            pools[name] = Pool(
-                name,
-                settings.kind,
-                workers,
-                hold=settings.hold,
-                max_sessions=settings.max_sessions,
-                queue=settings.queue,
-                queue_timeout=settings.queue_timeout,
-            )
-        return pools, supervised
+    # What processes are told.
 
-    def _find_assets(self) -> StaticFiles | None:
-        config = self._config
-        if not config.static.bokeh or not any(pool.kind == "bokeh" for pool in config.pool.values()):
-            return None
-        pythons = {pool.python or config.static.python for pool in config.pool.values() if pool.kind == "bokeh"}
-        found: list[Assets] = []
-        for python in sorted(pythons, key=str):
-            try:
-                found.append(find_assets(Path(python) if python else None))
-            except AssetsError as error:
-                log.warning("static files of %s are asked of the workers: %s", python or sys.executable, error)
-        return StaticFiles(*found, cache_dir=config.static.cache_dir) if found else None
+    def _configuration(self, member: Member, first: bool) -> tuple[Payload, list[int]]:
+        fds = [self._memory] if first else []
+        listeners = []
+        given = {(listener.tls, listener.address) for listener in self._listeners}
+        member.places &= given
+        for listener in self._listeners:
+            place = (listener.tls, listener.address)
+            own: list[int] = []
+            if place not in member.places:
+                own = [bound.fileno() for bound in listener.part(member.slot, self._processes.shape.count)]
+                member.places.add(place)
+            fds += own
+            listeners.append({"tls": listener.tls, "address": asdict(listener.address), "fds": len(own)})
+        return {
+            "config": self._config,
+            "roster": self._pools.roster(),
+            "listeners": listeners,
+            "processes": self._processes.shape.count,
+            "board": (self._board.columns, self._board.rows),
+            "columns": self._pools.columns,
+            "rows": self._processes.rows,
+            "row": member.row,
+        }, fds
 
-    def _make_edge(self, config: Config) -> Edge:
-        self._open_doors(config)
-        trusted = TrustedProxies([str(network) for network in config.gateway.trusted_proxies])
-        limits, timeouts = config.limits, config.timeouts
-        folders = {str(route.static): StaticFolder(route.static) for route in config.route if route.static}
-        secrets = config.sessions.secrets
-        rate = limits.sessions_per_client_per_minute
-        settings = DispatchSettings(
-            router=Router(self._mounts(config)),
-            fleet=self._fleet,
-            origins=OriginPolicy(
-                (*config.origins.allow, *config.embed.origins), config.origins.required, self._own_hosts(config)
-            ),
-            sessions=SessionPolicy(config.sessions.mode, secrets, config.sessions.token_leeway),
-            secret=secrets[0] if config.sessions.mode == "signed" else None,
-            tunnel=TunnelSettings(
-                max_message=limits.max_message,
-                ping=timeouts.websocket_ping,
-                idle=timeouts.websocket_idle,
-                send=timeouts.send,
-            ),
-            trusted=trusted,
-            assets=self._assets,
-            folders=folders,
-            applications=self._pages(),
-            https_port=self._https_port(config),
-            gate=self._doors.gate if self._doors is not None else None,
-            rate=SessionRate(rate) if rate is not None else None,
-            embedding=embedding(config),
-            reconnect=self._reconnect(config),
-            token_warn_size=limits.token_warn_size,
-            on_open=self._recorder.opened,
-            on_close=self._recorder.closed,
-        )
-        hsts = config.tls.hsts if config.tls is not None else None
-        return Edge(
-            delegate=Dispatch(settings),
-            limits=limits,
-            timeouts=timeouts,
-            trusted=trusted,
-            sweep=self._sweep,
-            on_done=self._recorder.exchange,
-            explain=explain,
-            on_bad_head=self._recorder.bad_head,
-            public=public_url(config.gateway.public_url) if config.gateway.public_url is not None else None,
-            hsts=b"Strict-Transport-Security: max-age=%d\r\n" % int(hsts) if hsts else b"",
-        )
+    def _roster_changed(self) -> None:
+        self._watch_health()
+        self._processes.send_all("roster", {"roster": self._pools.roster(), "columns": self._pools.columns})
 
-    def _reconnect(self, config: Config) -> Reconnect | None:
-        sessions = config.sessions
-        if sessions.reconnect is None:
-            return None
-        policy = ReconnectPolicy(
-            window=sessions.reconnect,
-            lifetime=sessions.token_expiration,
-            leeway=sessions.token_leeway,
-            secrets=sessions.secrets if sessions.mode != "unsigned" else (),
-        )
-        return Reconnect(policy, self._fleet)
+    def tell_worker(self, worker: Worker, **change: object) -> None:
+        """Sends every process what changed of `worker`, in the words of `endpoint.fleet.Entry`."""
+        self._processes.send_all("worker", {"name": worker.name, "change": change})
 
-    def _mounts(self, config: Config) -> list[Mount]:
-        mounts = [_mount(route, config) for route in config.route]
-        if not mounts and len(config.pool) == 1:
-            mounts.append(Mount("", b"", pool=next(iter(config.pool)), label="/"))
-        mounts += [Mount("", path.rstrip("/").encode(), label=path) for path in self._applications]
-        if self._doors is not None:
-            mounts += [mount for mount, _ in self._doors.pages]
-        return mounts
+    def _worker_changed(self, worker: Worker | None, event: WorkerEvent) -> None:
+        """A supervised worker's life went on."""
+        if event.kind is not EventKind.READY:
+            self._watched.pop(event.worker, None)
+            self._health.forget(event.worker)
+        self._watch_health()
+        if worker is not None and event.kind is EventKind.READY:
+            self.tell_worker(worker, started=True, slow=False, condemned=False, up=True)
+        elif worker is not None:
+            self.tell_worker(worker, up=False, coming=worker.coming > 0)
+        if event.kind is EventKind.EXITED:
+            self._metrics.worker_restarts.add(event.worker, event.signal or f"exit-{event.code}")
 
-    def _open_doors(self, config: Config) -> None:
-        """The sign-in: made anew when [auth] or the routes that it serves have changed."""
-        if self._doors is not None and (config.auth, config.route) == (self._config.auth, self._config.route):
+    # Health.
+
+    def _watch_health(self) -> None:
+        """Probes whoever is to be probed now; a worker whose settings are the same as before goes on."""
+        wanted = self._pools.probed()
+        for name in self._watched.keys() - wanted.keys():
+            del self._watched[name]
+            self._health.forget(name)
+        for name, question in wanted.items():
+            if self._watched.get(name) != question:
+                self._watched[name] = question
+                self._health.watch(question[0], Health(question[1]))
+
+    def _health_changed(self, name: str, verdict: Verdict, _why: str) -> None:
+        worker = self._pools.find(name)
+        if worker is None:
             return
-        before, after = self._doors, None
-        if config.auth.methods:
-            after = Doors(config, self._loop, self._sweep, before.expiries if before is not None else None)
-            after.start()
-        self._doors = after
-        if before is not None:
-            before.close()
+        if verdict in (Verdict.SLOW, Verdict.QUICK):
+            worker.slow = verdict is Verdict.SLOW
+            self.tell_worker(worker, slow=worker.slow)
+            return
+        condemned = verdict is Verdict.DOWN
+        worker.up = not condemned
+        if condemned:
+            self._pools.condemned.add(worker)
+        else:
+            self._pools.condemned.discard(worker)
+        self.tell_worker(worker, condemned=condemned)
 
-    def _expire_sign_ins(self, _now: float) -> None:
-        if self._doors is not None:
-            self._doors.gate.expire(time())
+    def _worker_found(self, name: str, up: bool) -> None:
+        """A process found by itself that a worker is gone or back; the others find out as they need it."""
+        worker = self._pools.find(name)
+        if worker is not None:
+            worker.up = up
 
-    def _pages(self) -> dict[str, HTTPServerConnectionDelegate]:
-        """Tornado applications by the label of the route that they answer for."""
-        pages = dict(self._applications)
-        if self._doors is not None:
-            pages.update((mount.label, page) for mount, page in self._doors.pages)
-        return pages
-
-    def _own_hosts(self, config: Config) -> list[str]:
-        hosts = [route.host for route in config.route if route.host]
-        if config.gateway.public_url is not None:
-            hosts.append(urlsplit(config.gateway.public_url).hostname or "")
-        if self._certificates is not None:
-            hosts += self._certificates.names()
-        return [host for host in hosts if host]
-
-    def _https_port(self, config: Config) -> int | None:
-        if config.tls is None or not config.tls.redirect_http:
-            return None
-        if config.gateway.public_url is not None and config.gateway.public_url.startswith("https://"):
-            return urlsplit(config.gateway.public_url).port or 443
-        return next((listener.port for listener in self._listeners if listener.tls and listener.port), None)
+    async def _start_here(self, on_message: OnMessage) -> Handle:
+        return InProcess(on_message, self._applications)
 
     # Running.
 
@@ -317,44 +244,46 @@ class GatewayApp:
         """Runs until it is asked to stop; the exit status."""
         self._sweep.start()
         self._handle_signals()
+        status = 0
         try:
-            for supervisor in self._supervisors:
+            for supervisor in self._fresh:
                 await supervisor.start()
-            for pool in self._fleet.pools.values():
-                for worker in pool.workers:
-                    if worker.name not in self._launches:
-                        self._watch_health(pool.name, worker)
-            await self._serve()
-            if self._assets is not None:
-                self._spawn(self._assets.warm())
-            ready = [await supervisor.settled() for supervisor in self._supervisors]
+            self._watch_health()
+            await self._processes.start()
+            await self._serve_metrics(self._metrics_listeners)
+            if self._processes.failed.done():
+                log.error("no gateway process could be started")
+                return 1
+            ready = [await supervisor.settled() for supervisor in self._fresh]
             if not self._stopping.done():
                 self._say_ready(sum(ready))
-            await self._stopping
-            await self._drain()
+            await asyncio.wait({self._stopping, self._processes.failed}, return_when=asyncio.FIRST_COMPLETED)
+            if self._reloading is not None:
+                self._reloading.cancel()
+            self._close_listeners()
+            await self._processes.drain(self._config.timeouts.drain, self._hurried)
         finally:
             await self._stop()
-        return 0
+        return status
 
-    async def _serve(self) -> None:
-        context = self._certificates.context if self._certificates is not None else None
-        for listener in self._listeners:
-            await listener.serve(
-                lambda: self._edge, context if listener.tls else None, self._config.timeouts.tls_handshake
-            )
-        if self._metrics_listeners:
-            edge = Edge(
-                delegate=metrics_delegate(self._metrics, lambda: self._fleet.pools),
-                limits=self._config.limits,
-                timeouts=self._config.timeouts,
-                trusted=TrustedProxies(),
-                sweep=self._sweep,
-                on_done=lambda _exchange: None,
-                explain=explain,
-                on_bad_head=lambda _connection, _bad: None,
-            )
-            for listener in self._metrics_listeners:
-                await listener.serve(lambda: edge, None, self._config.timeouts.tls_handshake)
+    async def _serve_metrics(self, listeners: Sequence[Listener]) -> None:
+        edge = Edge(
+            delegate=metrics_delegate(self._all_metrics, lambda: self._pools.pools),
+            limits=self._config.limits,
+            timeouts=self._config.timeouts,
+            trusted=TrustedProxies(),
+            sweep=self._sweep,
+            on_done=lambda _exchange: None,
+            explain=explain,
+            on_bad_head=lambda _connection, _bad: None,
+        )
+        for listener in listeners:
+            await listener.serve(lambda: edge, None, self._config.timeouts.tls_handshake)
+
+    async def _all_metrics(self) -> Metrics:
+        total = Metrics()
+        total.absorb(self._metrics.snapshot())
+        return await self._processes.collect(total)
 
     def _say_ready(self, supervised: int) -> None:
         external = sum(len(pool.servers) for pool in self._config.pool.values())
@@ -373,34 +302,6 @@ class GatewayApp:
         plain = [listener for listener in self._listeners if not listener.tls]
         return tls if tls and self._config.tls is not None and self._config.tls.redirect_http else tls + plain
 
-    def _watch_health(self, pool: str, worker: Worker, metadata: tuple[str, ...] = ()) -> None:
-        settings = self._config.pool[pool]
-        target = probe_target(worker.name, worker.address, settings, metadata)
-        self._health.watch(target, Health(health_settings(settings)))
-
-    def _health_changed(self, name: str, verdict: Verdict, _why: str) -> None:
-        worker = self._workers[name]
-        if verdict in (Verdict.SLOW, Verdict.QUICK):
-            worker.slow = verdict is Verdict.SLOW
-        else:
-            self._fleet.condemn(worker, verdict is Verdict.DOWN)
-
-    def _worker_changed(self, event: WorkerEvent) -> None:
-        worker = self._workers[event.worker]
-        self._fleet.set_up(worker, event.kind is EventKind.READY)
-        if event.kind is EventKind.READY:
-            worker.answered, worker.slow = True, False
-            self._fleet.outcomes.forget(worker)
-            self._watch_health(event.worker.partition("/")[0], worker, self._launches[event.worker].probe_paths)
-        else:
-            self._health.forget(event.worker)
-        if event.kind in (EventKind.STARTING, EventKind.EXITED):
-            self._fleet.expect(worker)
-        elif event.kind is not EventKind.READY:
-            self._fleet.expect(worker, 0.0)
-        if event.kind is EventKind.EXITED:
-            self._metrics.worker_restarts.add(event.worker, event.signal or f"exit-{event.code}")
-
     def _say(self, line: str) -> None:
         """One line on standard error, beside the log: what workers print, and that the gateway is ready."""
         handler = next((h for h in logging.getLogger().handlers if hasattr(h, "writer")), None)
@@ -408,12 +309,6 @@ class GatewayApp:
             handler.writer.write_now(line)
         else:
             print(line, file=sys.stderr, flush=True)
-
-    def _flush_log(self) -> None:
-        if self._writer is not None:
-            self._writer.flush()
-            self._metrics.log_lines_dropped.set(to=self._writer.dropped)
-        self._metrics.connections.set(to=len(self._edge.connections))
 
     # Signals.
 
@@ -431,86 +326,159 @@ class GatewayApp:
             self._hurried.set_result(None)
 
     def _reopen_logs(self) -> None:
-        if self._writer is not None:
-            self._writer.reopen()
+        self._processes.send_all("reopen", {})
+
+    # Reloading.
 
     def reload(self) -> None:
-        """Reads the configuration and the certificates again; what is wrong changes nothing and is said."""
+        """Reads the configuration and the certificates again, soon; what is wrong changes nothing and is said."""
+        if self._stopping.done():
+            return
+        if self._reloading is not None:
+            self._reload_again = True
+            return
+        self._reloading = self._loop.create_task(self._reload(), name="reload")
+        self._reloading.add_done_callback(self._reloaded)
+
+    def _reloaded(self, task: asyncio.Task[None]) -> None:
+        self._reloading = None
+        if not task.cancelled() and task.exception() is not None:
+            log.error("reload: a bug in the gateway", exc_info=task.exception())
+
+    async def _reload(self) -> None:
+        while True:
+            self._reload_again = False
+            await self.reload_now()
+            await asyncio.sleep(RELOAD_PAUSE)
+            if not self._reload_again:
+                return
+
+    async def reload_now(self) -> str | None:
+        """Reloads; why it could not be done, and nothing was changed, or None."""
+        made: list[Listener] = []
         try:
             config = self._reload_config() if self._reload_config is not None else self._config
-            fixed = _fixed_differences(self._config, config)
-            if fixed:
-                log.warning("reload: a change of %s needs a restart; it is left as it was", ", ".join(fixed))
-                config = config.model_copy(update={name: getattr(self._config, name) for name in fixed})
-            if self._certificates is not None:
-                self._certificates.reload(config.tls)
-            edge = self._make_edge(config)
+            config = self._without_fixed(config)
+            certificates = self._try_certificates(config)
+            _check_log(config)
+            for route in config.route:
+                if route.static:
+                    StaticFolder(route.static)
+            listeners = self._listen(config, self._listeners, made)
+            metrics = self._listen_metrics(config, made)
+            plan = self._pools.plan(config)
         except (ConfigErrors, ConfigError, GatewayError) as error:
+            for listener in made:
+                listener.remove()
             self._metrics.config_last_reload_ok.set(to=0)
             log.error("reload: nothing was changed: %s", error)
-            return
-        edge.connections, edge.clients = self._edge.connections, self._edge.clients
-        changed = [name for name in Config.model_fields if getattr(config, name) != getattr(self._config, name)]
-        self._config, self._edge = config, edge
-        self._reopen_logs()
-        self._metrics.config_last_reload_ok.set(to=1)
-        log.warning(
-            "reload: in force for new connections; changed: %s", ", ".join(changed) or "nothing but certificates"
+            return str(error)
+        await self._put_in_force(
+            config, certificates, listeners, metrics, self._pools.apply(plan, config.timeouts.reload_linger)
         )
+        return None
+
+    async def _put_in_force(
+        self,
+        config: Config,
+        certificates: Certificates | None,
+        listeners: list[Listener],
+        metrics: list[Listener],
+        fresh: list[Supervisor],
+    ) -> None:
+        old, gone = self._config, [listener for listener in self._listeners if listener not in listeners]
+        gone += [listener for listener in self._metrics_listeners if listener not in metrics]
+        new_metrics = [listener for listener in metrics if listener not in self._metrics_listeners]
+        self._config, self._certificates = config, certificates
+        self._listeners, self._metrics_listeners = listeners, metrics
+        set_level(config.log.level)
+        for listener in gone:
+            listener.remove()
+        for supervisor in fresh:
+            await supervisor.start()
+        await self._serve_metrics(new_metrics)
+        await self._resize(config)
+        await self._processes.all_ready()
+        self._roster_changed()
+        self._metrics.config_last_reload_ok.set(to=1)
+        changed = ", ".join(differences(old, config))
+        log.warning("reload: in force for new connections; changed: %s", changed or "nothing but certificates")
+
+    async def _resize(self, config: Config) -> None:
+        """As many processes as the configuration says now; a process whose sockets change is replaced by a new one."""
+        count = self._process_count(config)
+        shape = self._processes.shape
+        if count == shape.count:
+            await self._processes.reconfigure()
+            return
+        leaving = self._processes.active
+        shape.count = count
+        for member in leaving:
+            member.slot = -1
+        await self._processes.reconfigure()
+        await self._processes.all_ready()
+        for member in leaving:
+            self._processes.retire(member, config.timeouts.reload_linger, "[timeouts] reload_linger")
+
+    def _without_fixed(self, config: Config) -> Config:
+        """`config` with what only a restart can change left as it is."""
+        old = self._config.gateway
+        fixed = {name: getattr(old, name) for name in NEEDS_RESTART if hasattr(old, name)}
+        changed = [name for name, value in fixed.items() if getattr(config.gateway, name) != value]
+        if not changed:
+            return config
+        log.warning("reload: [gateway] %s needs a restart; it is left as it was", ", ".join(changed))
+        return config.model_copy(update={"gateway": config.gateway.model_copy(update=fixed)})
+
+    def _try_certificates(self, config: Config) -> Certificates | None:
+        """What processes will load, tried here first.
+
+        Raises:
+            CertificateError: something is wrong or expired.
+        """
+        if config.tls is None:
+            return None
+        certificates = Certificates(config.tls)
+        problems = certificates.problems()
+        if problems:
+            raise CertificateError("; ".join(problems))
+        return certificates
+
+    def _listen_metrics(self, config: Config, made: list[Listener]) -> list[Listener]:
+        known = {listener.address: listener for listener in self._metrics_listeners}
+        listeners: list[Listener] = []
+        for address in config.metrics.listen:
+            listener = known.get(address)
+            if listener is None:
+                listener = Listener("metrics.listen", address, tls=False)
+                made.append(listener)
+            listeners.append(listener)
+        return listeners
 
     # Ending.
 
-    async def _drain(self) -> None:
-        """Nothing new; what is under way gets `[timeouts] drain` to end."""
+    def _close_listeners(self) -> None:
         for listener in (*self._listeners, *self._metrics_listeners):
-            listener.close()
-        for connection in list(self._edge.connections):
-            connection.finish_up()
-        limit = self._config.timeouts.drain
-        deadline = self._loop.time() + limit
-        if self._edge.connections:
-            log.warning(
-                "draining: %d connections, %d of them WebSockets, have [timeouts] drain = %g s; "
-                "a second signal stops at once",
-                len(self._edge.connections),
-                len(self._fleet.tunnels),
-                limit,
-            )
-        while self._edge.connections and self._loop.time() < deadline and not self._hurried.done():
-            await asyncio.wait([self._hurried], timeout=0.05)
-        for tunnel in list(self._fleet.tunnels):
-            tunnel.end(1001, "the gateway stops")
-        deadline = self._loop.time() + 1.0
-        while self._edge.connections and self._loop.time() < deadline and not self._hurried.done():
-            await asyncio.wait([self._hurried], timeout=0.01)
+            listener.remove()
 
     async def _stop(self) -> None:
         for task in self._tasks:
             task.cancel()
         self._sweep.stop()
         self._health.close()
-        self._fleet.close()
-        for connection in list(self._edge.connections):
-            connection.transport.abort()
-        ending = [asyncio.ensure_future(supervisor.stop(WORKER_GRACE)) for supervisor in self._supervisors]
-        if ending:
-            self._hurried.add_done_callback(lambda _: self._hurry_workers())
-            await asyncio.wait(ending)
+        await self._processes.stop()
+        stopping = asyncio.ensure_future(self._pools.stop())
+        self._hurried.add_done_callback(lambda _: self._spawn(self._pools.stop()))
+        await stopping
         self._dispose()
 
-    def _hurry_workers(self) -> None:
-        for supervisor in self._supervisors:
-            self._spawn(supervisor.stop(0.0))
-
     def _dispose(self) -> None:
-        for listener in (*self._listeners, *self._metrics_listeners):
-            listener.close()
-        if self._doors is not None:
-            self._doors.close()
+        self._close_listeners()
         if self._runtime is not None:
             self._runtime.remove()
-        if self._writer is not None:
-            self._writer.close()
+        if self._memory >= 0:
+            os.close(self._memory)
+            self._memory = -1
 
     def _spawn(self, coroutine: object) -> None:
         task: asyncio.Task[None] = self._loop.create_task(coroutine)  # type: ignore[arg-type]
@@ -523,20 +491,38 @@ class GatewayApp:
             log.error("a task in the background failed", exc_info=task.exception())
 
 
-def _mount(route: Route, config: Config) -> Mount:
-    return Mount(
-        route.host or "",
-        route.path.rstrip("/").encode(),
-        pool=route.pool or "",
-        folder=str(route.static) if route.static else "",
-        redirect=route.redirect or "",
-        strip=route.strip_prefix,
-        headers=response_headers(config, route),
-        label=f"{route.host or ''}{route.path}",
-        auth=requirement(route, config),
-    )
+class InProcess:
+    """The data plane in this process, as a handle like that of a child."""
+
+    def __init__(
+        self, on_message: OnMessage, applications: Mapping[str, HTTPServerConnectionDelegate] | None = None
+    ) -> None:
+        self.pid = os.getpid()
+        loop = asyncio.get_running_loop()
+
+        # In a turn of the loop of its own, as a message through a socket comes.
+        def say(kind: str, payload: Payload) -> None:
+            loop.call_soon(on_message, kind, payload, [])
+
+        self._plane = Plane(say, applications)
+        self.exited: asyncio.Future[int] = loop.create_task(self._run())
+
+    def send(self, kind: str, payload: Payload, fds: Sequence[int] = ()) -> None:
+        """As through a channel: the descriptors are the receiver's."""
+        self._plane.take(kind, payload, [os.dup(fd) for fd in fds])
+
+    def kill(self) -> None:
+        """Ends it at once."""
+        self._plane.hurry()
+
+    async def _run(self) -> int:
+        await self._plane.run()
+        return 0
 
 
-def _fixed_differences(old: Config, new: Config) -> list[str]:
-    """Tables whose change takes a restart."""
-    return [name for name in ("gateway", "pool", "log", "metrics") if getattr(old, name) != getattr(new, name)]
+def _check_log(config: Config) -> None:
+    """Raises:
+    ConfigError: the access log cannot be written.
+    """
+    if config.log.access != "off":
+        LogWriter(str(config.log.access)).close()

@@ -1,8 +1,8 @@
 """How busy each worker is, summed over all gateway processes: one small array in shared memory.
 
 One row a process, one column a worker.  Each process writes only its own row, and an aligned 64-bit number is read and
-written whole, so sums need no lock; a sum that is a moment old picks a worker as well.  The master makes the board
-before it forks, and clears the row of a process that died.
+written whole, so sums need no lock; a sum that is a moment old picks a worker as well.  The master makes the memory,
+hands it to each process as a descriptor, and clears the row of a process that died.
 """
 
 from __future__ import annotations
@@ -42,10 +42,18 @@ class Row:
         return self._cells[kind * self._columns + column]
 
 
-class Board:
-    """`columns` workers by `rows` processes, all zero, shared with every process forked afterwards."""
+def board_size(columns: int, rows: int) -> int:
+    """Bytes of a board."""
+    return rows * columns * _PLANES * _CELL
 
-    def __init__(self, columns: int, rows: int = 1) -> None:
+
+class Board:
+    """`columns` workers by `rows` processes, all zero in fresh memory.
+
+    `fd` is memory of `board_size` bytes that other processes map too; without it only forked children share the board.
+    """
+
+    def __init__(self, columns: int, rows: int = 1, fd: int = -1) -> None:
         """Raises:
         ValueError: no column or no row.
         """
@@ -53,11 +61,15 @@ class Board:
             raise ValueError(f"board of {rows} rows by {columns} columns: expected at least 1 by 1")
         self.columns = columns
         self.rows = rows
-        # Without a file, mmap is MAP_SHARED | MAP_ANONYMOUS: children inherit it, and nothing is left behind.
-        view = memoryview(mmap.mmap(-1, rows * columns * _PLANES * _CELL)).cast("q")
+        view = memoryview(mmap.mmap(fd, board_size(columns, rows))).cast("q")
         size = columns * _PLANES
         self._cells = [view[i * size : (i + 1) * size] for i in range(rows)]
-        self._loads = [cells[:columns] for cells in self._cells]
+        self._loads: list[memoryview[int]] = []
+        self.use(columns, rows)
+
+    def use(self, columns: int, rows: int) -> None:
+        """Sums look at the first `columns` workers and the first `rows` processes only: a pick costs no more."""
+        self._loads = [cells[:columns] for cells in self._cells[:rows]]
 
     def row(self, i: int) -> Row:
         """The row that process `i` writes."""
@@ -71,7 +83,7 @@ class Board:
 
     def load(self, column: int) -> int:
         """The same for one worker."""
-        return sum(loads[column] for loads in self._loads)
+        return sum(cells[column] for cells in self._cells)
 
     def total(self, kind: int, column: int) -> int:
         """TUNNELS, PAGES or REQUESTS of one worker over all processes: for metrics and for the end of a drain."""

@@ -148,12 +148,23 @@ class Pool:
         """Browsers that may wait for one."""
         self.queue_timeout = queue_timeout
         """Seconds for which they may."""
-        self.workers = tuple(workers)
+        self.workers: tuple[Worker, ...] = ()
         self.by_key: dict[str, Worker] = {}
+        self.replace(workers)
+
+    def replace(self, workers: Sequence[Worker]) -> None:
+        """These are the workers from now on.
+
+        Raises:
+            ValueError: as the constructor does.
+        """
+        self.workers = tuple(workers)
+        self.by_key = {}
         for worker in self.workers:
             other = self.by_key.setdefault(worker.key, worker)
             if other is not worker:
-                raise ValueError(f"pool {name}: workers {other.name} and {worker.name} have the same key: rename one")
+                both = f"{other.name} and {worker.name}"
+                raise ValueError(f"pool {self.name}: workers {both} have the same key: rename one")
 
     def worth_waiting(self, now: float) -> bool:
         """Whether a worker starts, or was up a moment ago."""

@@ -338,6 +338,8 @@ class Timeouts(Table):
     """Silence after which the gateway pings, so that load balancers in front see traffic; below `websocket_idle`."""
     drain: Duration = 30.0
     """For sessions to end after TERM; then they are closed."""
+    reload_linger: Duration = 8 * 3600.0
+    """For sessions to end where a reload took their worker or process away: a working day in front of a dashboard."""
 
 
 class Log(Table):

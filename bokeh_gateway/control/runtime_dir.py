@@ -38,13 +38,14 @@ class RuntimeDir:
         self.path: Final = self._make(configured)
         self._lock = self._take_lock()
 
-    def socket(self, pool: str, number: int) -> str:
+    def socket(self, pool: str, number: int, generation: int = 1) -> str:
         """Path of the socket of worker `number` (from 1) of `pool`; the same after each restart.
 
         Raises:
             ConfigError: it would be longer than the kernel allows.
         """
-        path = str(self.path / f"{re.sub(r'[^A-Za-z0-9_.-]', '_', pool)}-{number}.sock")
+        mark = "" if generation == 1 else f".{generation}"
+        path = str(self.path / f"{re.sub(r'[^A-Za-z0-9_.-]', '_', pool)}-{number}{mark}.sock")
         refuse_long_socket(path)
         return path
 

@@ -84,6 +84,7 @@ class Supervisor:
     Args:
         on_event: called in the loop for each change; it must not block.
         log: takes one line at a time, the workers' output and the supervisor's own words; it must not block.
+        suffix: `#2` for the second generation: other processes, so other names.
 
     Its loop has to run in a thread that lives as long as the workers shall: the kernel ties them to that thread.
     """
@@ -95,12 +96,13 @@ class Supervisor:
         on_event: Callable[[WorkerEvent], None],
         log: Callable[[str], None],
         settings: SupervisorSettings | None = None,
+        suffix: str = "",
     ) -> None:
         self._settings = settings or SupervisorSettings()
         self._log = log
         self._on_event = on_event
         self.slots: Final = tuple(
-            Slot(f"{pool_name}/{number}", launch, self) for number, launch in enumerate(launches, start=1)
+            Slot(f"{pool_name}/{number}{suffix}", launch, self) for number, launch in enumerate(launches, start=1)
         )
         self._tasks: list[asyncio.Task[None]] = []
         self._orders: Orders | None = None

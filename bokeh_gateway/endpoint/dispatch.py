@@ -103,6 +103,8 @@ class Dispatch(HTTPServerConnectionDelegate):
         self._router = settings.router
         self._fleet = settings.fleet
         self._queueing = Queueing(settings.fleet)
+        # A pool that a reload takes away stays known to the connections that began before it.
+        self._pools = dict(settings.fleet.pools)
         self._assets = settings.assets
         self._warned: set[bytes] = set()
         self._homes = Homes()
@@ -155,7 +157,7 @@ class Dispatch(HTTPServerConnectionDelegate):
 
     def _to_mount(self, server_conn: object, exchange: Exchange, mount: Mount, host: bytes) -> HTTPMessageDelegate:
         if mount.pool:
-            return self._to_pool(exchange, mount, self._fleet.pools[mount.pool], host)
+            return self._to_pool(exchange, mount, self._pools[mount.pool], host)
         if mount.folder:
             return self._to_folder(exchange, mount)
         application = self._settings.applications.get(mount.label)
@@ -166,7 +168,7 @@ class Dispatch(HTTPServerConnectionDelegate):
     def _is_public(self, head: RequestHead, mount: Mount) -> bool:
         """BokehJS that a worker has in another version than ours: Bokeh serves it to everybody too."""
         tail = static_tail(head.path) if head.method in (b"GET", b"HEAD") and not head.upgrade else None
-        bokeh = bool(mount.pool) and self._fleet.pools[mount.pool].kind == "bokeh"
+        bokeh = bool(mount.pool) and self._pools[mount.pool].kind == "bokeh"
         return bokeh and tail is not None and tail.startswith(_BOKEHJS) and b"%" not in head.path
 
     def on_close(self, server_conn: object) -> None:
@@ -202,7 +204,7 @@ class Dispatch(HTTPServerConnectionDelegate):
     def _asset(self, head: RequestHead, mount: Mount | None) -> Answer | None:
         if self._assets is None or b"/static/" not in head.path:
             return None
-        if mount is not None and self._fleet.pools[mount.pool].kind == "http" and not head.query.startswith(b"v="):
+        if mount is not None and self._pools[mount.pool].kind == "http" and not head.query.startswith(b"v="):
             return None  # another site's own /static/ may have a file of the same name
         return self._assets.lookup(head.method, head.path, head.query, head.get)
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from random import SystemRandom
 from secrets import token_urlsafe
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from bokeh_gateway.balance.affinity import Choice, choose
 from bokeh_gateway.balance.board import PAGES, REQUESTS, TUNNELS, Board
@@ -15,7 +15,9 @@ from bokeh_gateway.balance.health import slow_start_share
 from bokeh_gateway.balance.live_sessions import LiveSessions
 from bokeh_gateway.balance.pending import PendingPages
 from bokeh_gateway.balance.pick import least_loaded, room, with_room
+from bokeh_gateway.balance.pool import Pool, Worker
 from bokeh_gateway.bokeh.session_id import mint
+from bokeh_gateway.config.address import Address
 from bokeh_gateway.endpoint.outcomes import Outcomes
 from bokeh_gateway.endpoint.waiting import WaitingRoom
 from bokeh_gateway.errors import WorkerRefused
@@ -23,12 +25,17 @@ from bokeh_gateway.wire.sweep import NEVER
 from bokeh_gateway.wire.upstream import Link
 
 if TYPE_CHECKING:
-    from bokeh_gateway.balance.pool import Pool, Worker
     from bokeh_gateway.observe.metrics import Metrics
     from bokeh_gateway.wire.sweep import Sweep
     from bokeh_gateway.wire.tunnel import Tunnel
 
 log = logging.getLogger(__name__)
+
+Entry = Mapping[str, Any]
+"""A worker in plain values: name, address (fields of `Address`), index, backup, weight, slow_start, draining, slow,
+keeps, up, condemned (down by the probes' word), coming (it starts: worth waiting for), started (it has got ready)."""
+Roster = Sequence[Mapping[str, Any]]
+"""Each pool in plain values: name, kind, hold, max_sessions, queue, queue_timeout, failures, and its workers."""
 
 TRY_AGAIN: Final = 1.0
 """Seconds between two tries to reach a worker that refused."""
@@ -60,6 +67,8 @@ class Fleet:
         self.outcomes = Outcomes(failures or {}, self.set_up)
         self.waiting = WaitingRoom()
         """Requests that wait for a worker."""
+        self.on_found: Callable[[Worker], None] | None = None
+        """Told when this process found out by itself that a worker is gone or back; the master wants to know."""
         self.tunnels: dict[Tunnel, Worker] = {}
         self._board = board
         self._row = board.row(row)
@@ -214,12 +223,17 @@ class Fleet:
         """The worker starts (or, with 0, is not to be waited for): requests wait for it."""
         worker.coming = until
 
+    def _found(self, worker: Worker, up: bool) -> None:
+        self.set_up(worker, up)
+        if self.on_found is not None:
+            self.on_found(worker)
+
     def refused(self, worker: Worker, error: WorkerRefused) -> None:
         """Nobody listens there: the worker gets nothing until it can be reached again."""
         self.metrics.upstream_retries.add(worker.name)
         if worker.up:
             log.warning("%s; it is out of use, and tried again every %g s", error, TRY_AGAIN)
-            self.set_up(worker, False)
+            self._found(worker, False)
         if worker not in self._probing:
             self._probing[worker] = self._loop.create_task(self._probe(worker))
 
@@ -237,12 +251,105 @@ class Fleet:
                 link.release(upstream)
                 if not worker.up:
                     log.warning("%s at %s answers again", worker.name, worker.address)
-                    self.set_up(worker, True)
+                    self._found(worker, True)
         finally:
             del self._probing[worker]
+
+    # What the master says.
+
+    def apply(self, roster: Roster) -> None:
+        """Workers as the master has them now: those that stay keep their connections and counts."""
+        known = {worker.name: worker for worker in self.workers()}
+        workers: dict[str, Worker] = {}
+        pools = {entry["name"]: self._pool(entry) for entry in roster}
+        for entry in roster:
+            members: list[Worker] = []
+            for item in entry["workers"]:
+                worker = workers[item["name"]] = known.get(item["name"]) or self._member(item)
+                update(worker, item)
+                self._pool_of[worker] = pools[entry["name"]]
+                members.append(worker)
+            pools[entry["name"]].replace(members)
+            self.outcomes.allowed[entry["name"]] = entry["failures"]
+        for name in self.pools.keys() - pools.keys():
+            self.pools[name].replace(())  # connections with an earlier configuration still know it
+        self.pools = pools
+        for name in known.keys() - workers.keys():
+            self._drop(known[name])
+
+    def tell(self, name: str, change: Entry) -> None:
+        """What changed of a worker, see `Entry`."""
+        worker = self.find(name)
+        if worker is None:
+            return
+        update(worker, change)
+        if change.get("started"):
+            self.outcomes.forget(worker)
+        if "condemned" in change:
+            self.condemn(worker, change["condemned"])
+        if "up" in change:
+            self.set_up(worker, change["up"])
+        if "coming" in change:
+            self.expect(worker, NEVER if change["coming"] else 0.0)
+
+    def workers(self) -> list[Worker]:
+        """All workers of all pools."""
+        return [worker for pool in self.pools.values() for worker in pool.workers]
+
+    def find(self, name: str) -> Worker | None:
+        """The worker of that name."""
+        return next((worker for worker in self.workers() if worker.name == name), None)
+
+    def _pool(self, entry: Entry) -> Pool:
+        pool = self.pools.get(entry["name"])
+        if pool is None or pool.kind != entry["kind"]:
+            pool = Pool(entry["name"], entry["kind"], ())
+        pool.hold, pool.max_sessions = entry["hold"], entry["max_sessions"]
+        pool.queue, pool.queue_timeout = entry["queue"], entry["queue_timeout"]
+        return pool
+
+    def _member(self, entry: Entry) -> Worker:
+        worker = Worker(
+            entry["name"],
+            Address(**entry["address"]),
+            index=entry["index"],
+            up=entry["up"],
+            backup=entry["backup"],
+            coming=NEVER if entry["coming"] else 0.0,
+        )
+        self.links[worker.index] = Link(worker.name, worker.address, self._loop, self._sweep)
+        self.metrics.worker_up.set(worker.name, to=int(worker.up))
+        if entry["condemned"]:
+            self._condemned.add(worker)
+        return worker
+
+    def _drop(self, worker: Worker) -> None:
+        worker.up = False
+        task = self._probing.get(worker)
+        if task is not None:
+            task.cancel()
+        self.links[worker.index].close()
+        self.live.forget(worker)
+        self.outcomes.forget(worker)
+        self._pool_of.pop(worker, None)
+        self._rising.pop(worker, None)
+        self._condemned.discard(worker)
+        self.metrics.worker_up.values.pop((worker.name,), None)
+        self._learned = {session: owner for session, owner in self._learned.items() if owner is not worker}
 
     def close(self) -> None:
         for task in list(self._probing.values()):
             task.cancel()
         for link in self.links.values():
             link.close()
+
+
+def update(worker: Worker, change: Entry) -> None:
+    """What can change of a worker without anybody having to hear of it."""
+    for name in ("backup", "slow_start", "draining", "slow", "keeps"):
+        if name in change:
+            setattr(worker, name, change[name])
+    if "weight" in change and change["weight"] != worker.weight:
+        worker.weight = worker.share = change["weight"]
+    if change.get("started"):
+        worker.answered = True

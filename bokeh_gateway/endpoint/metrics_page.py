@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from tornado.httputil import HTTPServerConnectionDelegate
@@ -12,12 +12,14 @@ from bokeh_gateway.balance.pool import Pool
 from bokeh_gateway.observe.metrics import Metrics
 
 
-def metrics_delegate(metrics: Metrics, pools: Callable[[], Mapping[str, Pool]]) -> HTTPServerConnectionDelegate:
-    """A Tornado application, mounted on the wire like any other."""
+def metrics_delegate(
+    metrics: Callable[[], Awaitable[Metrics]], pools: Callable[[], Mapping[str, Pool]]
+) -> HTTPServerConnectionDelegate:
+    """A Tornado application, mounted on the wire like any other; `metrics` sums up all gateway processes."""
 
     class MetricsHandler(RequestHandler):
-        def get(self) -> None:
-            content_type, body = metrics.render(self.request.headers.get("Accept", ""))
+        async def get(self) -> None:
+            content_type, body = (await metrics()).render(self.request.headers.get("Accept", ""))
             self.set_header("Content-Type", content_type)
             self.write(body)
 

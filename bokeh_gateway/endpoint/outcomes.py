@@ -23,17 +23,17 @@ class Outcomes:
         set_up: takes a worker out of use, or back.
     """
 
-    __slots__ = ("_allowed", "_breakers", "_set_up")
+    __slots__ = ("_breakers", "_set_up", "allowed")
 
     def __init__(self, allowed: Mapping[str, int], set_up: Callable[[Worker, bool], None]) -> None:
-        self._allowed = allowed
+        self.allowed = dict(allowed)
         self._set_up = set_up
         self._breakers: dict[Worker, Breaker] = {}
 
     def bad(self, worker: Worker, pool: Pool, now: float) -> None:
         """One more bad answer."""
         worker.failures += 1
-        allowed = self._allowed.get(pool.name)
+        allowed = self.allowed.get(pool.name)
         if allowed is None:
             return
         breaker = self._breakers.get(worker)

@@ -21,7 +21,8 @@ class Recorder:
     """Told of each end; `access` is None where the access log is off."""
 
     def __init__(self, access: AccessLog | None, metrics: Metrics) -> None:
-        self._access = access
+        self.access = access
+        """Replaced when a reload names another log: connections that are open write there too."""
         self._metrics = metrics
 
     def exchange(self, exchange: Exchange) -> None:
@@ -30,7 +31,7 @@ class Recorder:
         self._metrics.exchange(exchange.status, exchange.received, exchange.sent)
         if exchange.refusal is not None:
             self._refusal(exchange)
-        if self._access is not None:
+        if self.access is not None:
             referer = user_agent = None
             for name, value in head.pairs:
                 # The two names are 7 and 10 bytes long, and few others are.
@@ -40,7 +41,7 @@ class Recorder:
                         user_agent = value
                 elif size == 7 and name.lower() == b"referer":
                     referer = value
-            self._access.exchange(
+            self.access.exchange(
                 time(),
                 exchange.client,
                 exchange.user,
@@ -78,17 +79,17 @@ class Recorder:
         self._metrics.exchange(bad.status, 0, 0)
         self._metrics.refusals.add(bad.reason, "")
         log.warning("refused %s: %d: %s", connection.remote_ip, bad.status, bad.detail)
-        if self._access is not None:
-            self._access.exchange(
+        if self.access is not None:
+            self.access.exchange(
                 time(), connection.remote_ip, "", b"", b"", 1, bad.status, 0, 0, 0.0, None, None, "", bad.reason, b""
             )
 
     def opened(self, exchange: Exchange) -> None:
         """A WebSocket opened."""
         self._metrics.exchange(101, 0, 0)
-        if self._access is not None:
+        if self.access is not None:
             head = exchange.head
-            self._access.websocket_open(
+            self.access.websocket_open(
                 time(),
                 exchange.client,
                 exchange.user,
@@ -107,9 +108,9 @@ class Recorder:
         self._metrics.sent += worker.bytes
         if tunnel.reason:
             log.warning("closed the WebSocket of %s at %s: %s", exchange.client, exchange.worker, tunnel.reason)
-        if self._access is not None:
+        if self.access is not None:
             head = exchange.head
-            self._access.websocket_close(
+            self.access.websocket_close(
                 time(),
                 exchange.client,
                 exchange.user,

@@ -80,6 +80,13 @@ def configure(level: str, writer: LogWriter | None = None) -> WriterHandler:
     return handler
 
 
+def set_level(level: str) -> None:
+    """From `level` up, where `configure` set the log up; the log of an embedding program is its own."""
+    root = logging.getLogger()
+    if any(isinstance(handler, WriterHandler) for handler in root.handlers):
+        root.setLevel(level.upper())
+
+
 def one_line(text: str) -> str:
     """`text` without secrets, cut, and with what would move the cursor or start another line escaped."""
     text = redact_message(text)

@@ -1,4 +1,9 @@
-"""Listening sockets: bound early, so that a port in use is said before anything starts; served when all is ready."""
+"""Listening sockets: bound by the master, so that a port in use is said before anything starts; served by processes.
+
+Of several processes each has a socket of its own at the same port (SO_REUSEPORT): the kernel deals connections out
+evenly, where one shared socket would give most of them to whoever wakes first.  The master keeps every socket open, so
+connections that wait for a process that died are served by its successor.  Unix sockets are shared.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +12,7 @@ import contextlib
 import os
 import socket
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from bokeh_gateway.errors import ConfigError
@@ -28,8 +33,10 @@ TLS_SHUTDOWN: Final = 5.0
 class Listener:
     """One address that is listened on."""
 
-    def __init__(self, key: str, address: Address, *, tls: bool) -> None:
-        """Binds; `key` is the setting, for the error.
+    def __init__(
+        self, key: str, address: Address, *, tls: bool, sockets: Sequence[socket.socket] | None = None
+    ) -> None:
+        """Binds, unless it is given `sockets` that are bound; `key` is the setting, for the error.
 
         Raises:
             ConfigError: the address cannot be bound.
@@ -37,15 +44,35 @@ class Listener:
         self.address = address
         self.tls = tls
         try:
-            self._sockets = _bind(address)
+            self.sockets = _bind(address) if sockets is None else list(sockets)
         except OSError as error:
             raise ConfigError(key, str(address), f"an address that can be bound ({error.strerror or error})") from error
+        self._families = len(self.sockets)
         self._servers: list[asyncio.Server] = []
+
+    def share(self, processes: int) -> None:
+        """Makes a socket for each of so many processes; never fewer than there are."""
+        first = self.sockets[0]
+        if self.address.unix or processes == 1 or first.family not in (socket.AF_INET, socket.AF_INET6):
+            return
+        # Only now: a first bind that asked for sharing would succeed beside another gateway on the same port.
+        originals = self.sockets[: self._families]
+        for bound in originals:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        while len(self.sockets) < processes * self._families:
+            self.sockets += [_beside(bound) for bound in originals]
+
+    def part(self, slot: int, processes: int) -> list[socket.socket]:
+        """The sockets of process `slot` of so many."""
+        groups = [self.sockets[i : i + self._families] for i in range(0, len(self.sockets), self._families)]
+        if len(groups) == 1:
+            return groups[0]
+        return [bound for i, group in enumerate(groups) if i % processes == slot for bound in group]
 
     @property
     def port(self) -> int:
         """The port that was bound, 0 for a unix socket."""
-        return 0 if self.address.unix else int(self._sockets[0].getsockname()[1])
+        return 0 if self.address.unix else int(self.sockets[0].getsockname()[1])
 
     @property
     def url(self) -> str:
@@ -70,7 +97,7 @@ class Listener:
         def connection() -> Downstream:
             return Downstream(edge(), secure=secure, port=port)
 
-        for bound in self._sockets:
+        for bound in self.sockets:
             if context is None:
                 server = await loop.create_server(connection, sock=bound, backlog=BACKLOG)
             else:
@@ -88,11 +115,31 @@ class Listener:
         """Accepts no more; open connections stay."""
         for server in self._servers:
             server.close()
-        for bound in self._sockets:
+        for bound in self.sockets:
             bound.close()
+
+    def remove(self) -> None:
+        """Closes, and removes the file of a unix socket."""
+        self.close()
         if self.address.unix:
             with contextlib.suppress(OSError):
                 os.unlink(self.address.unix)
+
+
+def _beside(bound: socket.socket) -> socket.socket:
+    """Another socket at the same address."""
+    other = socket.socket(bound.family, socket.SOCK_STREAM)
+    other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    if bound.family == socket.AF_INET6:
+        other.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    try:
+        other.bind(bound.getsockname())
+        other.listen(BACKLOG)
+    except OSError:
+        other.close()
+        raise
+    return other
 
 
 def _bind(address: Address) -> list[socket.socket]:

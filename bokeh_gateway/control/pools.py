@@ -1,0 +1,374 @@
+"""The master's pools: which workers there are, who runs them, and how a reload changes that.
+
+A worker that goes keeps its sessions: it drains, and is ended and taken off the roster when nothing is open there any
+more or `[timeouts] reload_linger` has passed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final
+
+from bokeh_gateway.balance.board import Board
+from bokeh_gateway.balance.health import HealthSettings
+from bokeh_gateway.balance.pool import Pool, Worker
+from bokeh_gateway.config.address import Address
+from bokeh_gateway.config.schema import Config
+from bokeh_gateway.config.schema import Pool as PoolSettings
+from bokeh_gateway.control.command import Launch, unused_lifetime, worker_command
+from bokeh_gateway.control.health_watch import Target
+from bokeh_gateway.control.probe_target import health_settings, probe_target
+from bokeh_gateway.control.runtime_dir import RuntimeDir
+from bokeh_gateway.control.workers import EventKind, Supervisor, WorkerEvent
+from bokeh_gateway.errors import ConfigError
+from bokeh_gateway.wire.sweep import NEVER
+
+log = logging.getLogger(__name__)
+
+WORKER_GRACE: Final = 10.0
+"""Seconds between TERM and KILL for supervised workers."""
+LOOK_AGAIN: Final = 0.25
+"""Seconds between two looks at whether a worker that goes has anything left."""
+
+
+@dataclass(eq=False)
+class Group:
+    """The workers of one generation of a pool."""
+
+    pool: str
+    workers: list[Worker]
+    launches: list[Launch] = field(default_factory=list)
+    """Empty where the workers run elsewhere."""
+    supervisor: Supervisor | None = None
+    generation: int = 1
+
+
+@dataclass(slots=True)
+class Plan:
+    """What the pools shall be; made before anything is changed."""
+
+    settings: dict[str, PoolSettings]
+    launches: dict[str, list[Launch]]
+    """Of the pools whose workers have to be started: new ones, and those whose command changed."""
+    generations: dict[str, int]
+
+
+class Pools:
+    """All of them.
+
+    Args:
+        board: tells what is open at a worker; its columns are given out here.
+        runtime: the folder for sockets; asked for only when a worker is to be run.
+        on_event: each change in a supervised worker's life, after it is noted here.
+        changed: the roster is another one.
+        say: one line beside the log.
+    """
+
+    def __init__(
+        self,
+        board: Board,
+        runtime: Callable[[], RuntimeDir],
+        environ: Mapping[str, str],
+        on_event: Callable[[Worker | None, WorkerEvent], None],
+        changed: Callable[[], None],
+        say: Callable[[str], None],
+    ) -> None:
+        self._board = board
+        self._runtime = runtime
+        self._environ = environ
+        self._on_event = on_event
+        self._changed = changed
+        self._say = say
+        self.pools: dict[str, Pool] = {}
+        self.ready: set[Worker] = set()
+        """Supervised workers that are."""
+        self.condemned: set[Worker] = set()
+        """Those that health checks took out of use."""
+        self._settings: dict[str, PoolSettings] = {}
+        """Also of pools whose workers still drain."""
+        self._groups: dict[str, list[Group]] = {}
+        """By pool, the present generation last."""
+        self._generation: dict[str, int] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # What there is.
+
+    def workers(self) -> list[Worker]:
+        """Every worker, those that go included."""
+        return [worker for groups in self._groups.values() for group in groups for worker in group.workers]
+
+    def find(self, name: str) -> Worker | None:
+        """The worker of that name."""
+        return next((worker for worker in self.workers() if worker.name == name), None)
+
+    @property
+    def supervisors(self) -> list[Supervisor]:
+        """Whoever runs workers, those that go included."""
+        return [g.supervisor for groups in self._groups.values() for g in groups if g.supervisor is not None]
+
+    @property
+    def columns(self) -> int:
+        """Columns of the board that are in use."""
+        return max((worker.index for worker in self.workers()), default=0) + 1
+
+    def roster(self) -> list[dict[str, Any]]:
+        """All pools in plain values, as `Fleet.apply` takes them."""
+        return [self._pool_entry(pool) for pool in self.pools.values()]
+
+    def _pool_entry(self, pool: Pool) -> dict[str, Any]:
+        settings = self._settings[pool.name]
+        return {
+            "name": pool.name,
+            "kind": pool.kind,
+            "hold": settings.hold,
+            "max_sessions": settings.max_sessions,
+            "queue": settings.queue,
+            "queue_timeout": settings.queue_timeout,
+            "failures": settings.health.failures,
+            "workers": [self._entry(worker) for worker in pool.workers],
+        }
+
+    def _entry(self, worker: Worker) -> dict[str, Any]:
+        return {
+            "name": worker.name,
+            "address": asdict(worker.address),
+            "index": worker.index,
+            "backup": worker.backup,
+            "weight": worker.weight,
+            "slow_start": worker.slow_start,
+            "up": worker.up,
+            "draining": worker.draining,
+            "slow": worker.slow,
+            "keeps": worker.keeps,
+            "coming": worker.coming > 0,
+            "condemned": worker in self.condemned,
+            "started": worker.answered,
+        }
+
+    def probed(self) -> dict[str, tuple[Target, HealthSettings]]:
+        """What health checks ask, by worker: of those that the gateway runs only while they are ready."""
+        found: dict[str, tuple[Target, HealthSettings]] = {}
+        for name, groups in self._groups.items():
+            settings = self._settings[name]
+            for group in groups:
+                for number, worker in enumerate(group.workers):
+                    if group.launches and worker not in self.ready:
+                        continue
+                    paths = group.launches[number].probe_paths if group.launches else ()
+                    target = probe_target(worker.name, worker.address, settings, paths)
+                    found[worker.name] = (target, health_settings(settings))
+        return found
+
+    # How it changes.
+
+    def plan(self, config: Config) -> Plan:
+        """Raises:
+        ConfigError: a worker cannot be run as the configuration says, or there are too many.
+        """
+        launches: dict[str, list[Launch]] = {}
+        generations: dict[str, int] = {}
+        for name, settings in config.pool.items():
+            if not settings.serve:
+                continue
+            present = self._present(name)
+            if present is not None and present.launches:
+                wanted = self._launches(config, name, settings, present.generation)
+                if wanted == present.launches:
+                    continue
+            generation = generations[name] = self._generation.get(name, 0) + 1
+            launches[name] = self._launches(config, name, settings, generation)
+        count = sum(len(pool.servers) + pool.workers * bool(pool.serve) for pool in config.pool.values())
+        if count + len(self.workers()) > self._board.columns:
+            raise ConfigError("pool", count, f"at most {self._board.columns} workers, those that still drain included")
+        return Plan(dict(config.pool), launches, generations)
+
+    def _launches(self, config: Config, name: str, settings: PoolSettings, generation: int) -> list[Launch]:
+        folder = self._runtime()
+        return [
+            worker_command(
+                settings,
+                config.sessions,
+                config.limits,
+                folder.socket(name, number, generation),
+                environ=self._environ,
+                name=name,
+            )
+            for number in range(1, settings.workers + 1)
+        ]
+
+    def apply(self, plan: Plan, linger: float) -> list[Supervisor]:
+        """Makes it so; the supervisors that are to be started, whose workers take over as soon as they are ready."""
+        fresh: list[Supervisor] = []
+        self._settings.update(plan.settings)
+        for name in self._groups.keys() - plan.settings.keys():
+            for group in self._groups[name]:
+                self._leave(group, linger)
+        for name, settings in plan.settings.items():
+            if settings.serve:
+                if name in plan.launches:
+                    fresh.append(self._generate(name, settings, plan, linger))
+            else:
+                self._servers(name, settings, linger)
+        self._regroup(plan.settings)
+        return fresh
+
+    def _generate(self, name: str, settings: PoolSettings, plan: Plan, linger: float) -> Supervisor:
+        generation = self._generation[name] = plan.generations[name]
+        suffix = "" if generation == 1 else f"#{generation}"
+        launches = plan.launches[name]
+        group = Group(name, [], launches, generation=generation)
+        earlier = list(self._groups.get(name, ()))
+        self._groups.setdefault(name, []).append(group)
+        for number, launch in enumerate(launches, start=1):
+            address = Address(unix=launch.socket)
+            worker = Worker(f"{name}/{number}{suffix}", address, index=self._column(), up=False, coming=NEVER)
+            worker.keeps = unused_lifetime(settings)
+            group.workers.append(worker)
+        supervisor = group.supervisor = Supervisor(name, launches, self._event, self._say, suffix=suffix)
+        if earlier:
+            self._spawn(self._succeed(supervisor, earlier, linger))
+        return supervisor
+
+    async def _succeed(self, supervisor: Supervisor, earlier: Sequence[Group], linger: float) -> None:
+        """The earlier generation serves until the new one can."""
+        if not await supervisor.settled():
+            log.error("no worker of the new generation got ready; the earlier one serves until one does")
+            while not any(state == EventKind.READY for state in supervisor.states.values()):  # noqa: ASYNC110
+                await asyncio.sleep(LOOK_AGAIN)
+        for group in earlier:
+            self._leave(group, linger)
+        self._changed()
+
+    def _servers(self, name: str, settings: PoolSettings, linger: float) -> None:
+        """The workers that run elsewhere: the address is the name, so that the list can be reordered."""
+        groups = self._groups.setdefault(name, [])
+        known = {worker.name: worker for group in groups if not group.launches for worker in group.workers}
+        wanted: list[Worker] = []
+        fresh = Group(name, wanted)
+        groups_before = list(groups)
+        groups.append(fresh)
+        for server in settings.servers:
+            worker = known.pop(f"{name}/{server}", None)
+            if worker is None:
+                worker = Worker(
+                    f"{name}/{server}", server.address, index=self._column(), weight=server.weight, backup=server.backup
+                )
+            worker.weight = server.weight
+            worker.backup, worker.draining = server.backup, False
+            worker.slow_start = server.slow_start
+            worker.slow = worker.slow  # counts `backup` in
+            if settings.unused_session_lifetime is not None:
+                worker.keeps = settings.unused_session_lifetime
+            wanted.append(worker)
+        for group in groups_before:
+            group.workers[:] = [worker for worker in group.workers if worker not in wanted]
+            self._leave(group, linger)
+
+    def _present(self, name: str) -> Group | None:
+        groups = self._groups.get(name)
+        return groups[-1] if groups else None
+
+    def _column(self) -> int:
+        taken = {worker.index for worker in self.workers()}
+        # What is gone may still have a request under way somewhere.
+        return next(i for i in range(self._board.columns) if i not in taken and not self._board.load(i))
+
+    def _regroup(self, settings: Mapping[str, PoolSettings] | None = None) -> None:
+        """The pools as the groups are now."""
+        for name, groups in self._groups.items():
+            members = [worker for group in groups for worker in group.workers]
+            wanted = None if settings is None else settings.get(name)
+            pool = self.pools.get(name)
+            if pool is None or (wanted is not None and pool.kind != wanted.kind):
+                if wanted is not None:
+                    self.pools[name] = Pool(name, wanted.kind, members)
+            else:
+                pool.replace(members)
+        for name in self.pools.keys() - self._groups.keys():
+            del self.pools[name]
+
+    # How a worker goes.
+
+    def _leave(self, group: Group, linger: float) -> None:
+        if group.workers and all(worker.draining for worker in group.workers):
+            return
+        for worker in group.workers:
+            worker.draining = True
+        self._spawn(self._wait_and_remove(group, linger))
+
+    async def _wait_and_remove(self, group: Group, linger: float) -> None:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + linger
+        # Polled: other processes count, and a number in shared memory wakes nobody.
+        while loop.time() < deadline and any(self._board.load(w.index) for w in group.workers):  # noqa: ASYNC110
+            await asyncio.sleep(LOOK_AGAIN)
+        if not all(worker.draining for worker in group.workers):  # a later reload wants it again
+            return
+        if group.supervisor is not None:
+            await group.supervisor.stop(WORKER_GRACE)
+        self.ready.difference_update(group.workers)
+        self.condemned.difference_update(group.workers)
+        groups = self._groups[group.pool]
+        groups.remove(group)
+        if not groups:
+            del self._groups[group.pool]
+        if group.workers:
+            names = ", ".join(worker.name for worker in group.workers)
+            log.warning("gone after the reload: %s", names)
+        self._regroup()
+        self._changed()
+
+    # What supervisors say.
+
+    def _event(self, event: WorkerEvent) -> None:
+        worker = self.find(event.worker)
+        if worker is not None:
+            worker.up = event.kind is EventKind.READY
+            if worker.up:
+                self.ready.add(worker)
+                worker.answered, worker.slow, worker.coming = True, False, 0.0
+            else:
+                self.ready.discard(worker)
+                worker.coming = NEVER if event.kind in (EventKind.STARTING, EventKind.EXITED) else 0.0
+            self.condemned.discard(worker)
+        self._on_event(worker, event)
+
+    async def stop(self) -> None:
+        """Ends all supervised workers; called again, at once."""
+        for task in self._tasks:
+            task.cancel()
+        endings = [asyncio.ensure_future(supervisor.stop(WORKER_GRACE)) for supervisor in self.supervisors]
+        if endings:
+            await asyncio.wait(endings)
+
+    def _spawn(self, coroutine: Any) -> None:
+        task: asyncio.Task[None] = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("a change of workers failed", exc_info=task.exception())
+
+
+def differences(old: Config, new: Config) -> list[str]:
+    """`pool.demo added`, `timeouts.drain`, ...: what is another one, without values, which may be secret."""
+    found: list[str] = []
+    for name in Config.model_fields:
+        before, after = getattr(old, name), getattr(new, name)
+        if before == after:
+            continue
+        if isinstance(before, dict) and isinstance(after, dict):
+            found += [f"{name}.{key} added" for key in after.keys() - before.keys()]
+            found += [f"{name}.{key} removed" for key in before.keys() - after.keys()]
+            found += [f"{name}.{key}" for key in after.keys() & before.keys() if after[key] != before[key]]
+        elif before is None or after is None or isinstance(before, tuple):
+            found.append(name)
+        else:
+            fields = type(before).model_fields
+            found += [f"{name}.{key}" for key in fields if getattr(before, key) != getattr(after, key)]
+    return found
