@@ -10,24 +10,29 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Final
+from typing import Any, Final
 
 from tornado.httputil import HTTPServerConnectionDelegate
 
-from bokeh_gateway.balance.board import Board, board_size
+from bokeh_gateway import __version__
+from bokeh_gateway.balance.board import LAYOUT, TUNNELS, Board, board_size
 from bokeh_gateway.balance.health import Health, HealthSettings, Verdict
 from bokeh_gateway.balance.pool import Worker
+from bokeh_gateway.config.address import Address
 from bokeh_gateway.config.schema import Config
 from bokeh_gateway.control.channel import OnMessage, Payload
 from bokeh_gateway.control.gateway_process import GatewayProcess, Handle
 from bokeh_gateway.control.health_watch import HealthWatch, Target
 from bokeh_gateway.control.memory import shared_memory
+from bokeh_gateway.control.notify import Notifier, activated, serves
 from bokeh_gateway.control.pools import Pools, differences
 from bokeh_gateway.control.processes import ROWS, Member, Processes, Shape
 from bokeh_gateway.control.runtime_dir import RuntimeDir
+from bokeh_gateway.control.upgrade import State, execute, handle_again, trial
 from bokeh_gateway.control.workers import EventKind, Supervisor, WorkerEvent
 from bokeh_gateway.endpoint.failure import explain
 from bokeh_gateway.endpoint.metrics_page import metrics_delegate
@@ -35,7 +40,7 @@ from bokeh_gateway.endpoint.static_folder import StaticFolder
 from bokeh_gateway.errors import ConfigError, ConfigErrors, GatewayError
 from bokeh_gateway.http.forwarded import TrustedProxies
 from bokeh_gateway.observe.log_writer import LogWriter
-from bokeh_gateway.observe.logging_setup import set_level
+from bokeh_gateway.observe.logging_setup import WriterHandler, set_level
 from bokeh_gateway.observe.metrics import Metrics
 from bokeh_gateway.process import Plane
 from bokeh_gateway.wire.edge import Edge
@@ -49,6 +54,8 @@ COLUMNS: Final = 512
 """Workers that the board has room for, those that drain included."""
 RELOAD_PAUSE: Final = 0.5
 """Seconds between two reloads; signals that come meanwhile are one."""
+STATUS_EVERY: Final = 10
+"""Seconds between two lines for `systemctl status`."""
 NEEDS_RESTART: Final = ("runtime_dir", "user")
 """Keys of [gateway] that are settled before anything runs."""
 
@@ -69,6 +76,7 @@ class GatewayApp:
         environ: Mapping[str, str] | None = None,
         applications: Mapping[str, HTTPServerConnectionDelegate] | None = None,
         in_process: bool | None = None,
+        inherited: State | None = None,
     ) -> None:
         """Binds the listening sockets and loads the certificates, so that what is wrong is said before anything runs.
 
@@ -92,7 +100,11 @@ class GatewayApp:
         self._certificates: Certificates | None = None
         self._reloading: asyncio.Task[None] | None = None
         self._reload_again = False
-        self._memory = shared_memory(board_size(COLUMNS, ROWS))
+        self._seconds = 0
+        self._inherited = inherited or {}
+        self._notifier = Notifier(dict(self._environ))
+        self._activated = activated(os.environ)
+        self._memory = self._board_memory()
         self._board = Board(COLUMNS, ROWS, self._memory)
         self._pools = Pools(
             self._board, self._runtime_dir, self._environ, self._worker_changed, self._roster_changed, self._say
@@ -100,6 +112,8 @@ class GatewayApp:
         shape = Shape(self._process_count(config), self._configuration, self._worker_found)
         self._processes = Processes(self._start_here if self._in_process else GatewayProcess.spawn, self._board, shape)
         self._fresh: list[Supervisor] = []
+        self._left_behind: list[Member] = []
+        """Processes of the program before an upgrade, until there are new ones."""
         self._health = HealthWatch(self._health_changed)
         self._watched: dict[str, tuple[Target, HealthSettings]] = {}
         try:
@@ -117,9 +131,36 @@ class GatewayApp:
         config = self._config
         self._certificates = Certificates(config.tls) if config.tls is not None else None
         _check_log(config)
-        self._listeners = self._listen(config, [], self._listeners)
-        self._metrics_listeners += [Listener("metrics.listen", address, tls=False) for address in config.metrics.listen]
-        self._fresh = self._pools.apply(self._pools.plan(config), config.timeouts.reload_linger)
+        present, metrics = self._restore(config)
+        self._listeners = self._listen(config, present, self._listeners)
+        self._metrics_listeners = metrics
+        self._metrics_listeners = self._listen_metrics(config, [])
+        for listener in {*present, *metrics} - {*self._listeners, *self._metrics_listeners}:
+            listener.remove()
+        for unused in self._activated:
+            log.warning("a socket of the service manager is of no use: no `listen` names %s", unused.getsockname())
+            unused.close()
+        self._activated.clear()
+        self._fresh += self._pools.apply(self._pools.plan(config), config.timeouts.reload_linger)
+
+    def _board_memory(self) -> int:
+        found = self._inherited.get("board")
+        if found is not None and found[1:] == (COLUMNS, ROWS, LAYOUT):
+            return int(found[0])
+        return shared_memory(board_size(COLUMNS, ROWS))
+
+    def _restore(self, config: Config) -> tuple[list[Listener], list[Listener]]:
+        """What the program before an upgrade left: its listeners and metrics listeners; workers and processes too."""
+        state = self._inherited
+        if not state:
+            return [], []
+        if state["runtime"] is not None:
+            self._runtime = RuntimeDir.adopt(*state["runtime"])
+        self._fresh += self._pools.restore(state["pools"], config.timeouts.reload_linger)
+        self._left_behind = self._processes.restore(state["processes"], state["totals"])
+        self._metrics.absorb(state["metrics"])
+        both = [[_restored_listener(entry) for entry in state[key]] for key in ("listeners", "metrics_listeners")]
+        return both[0], both[1]
 
     def _process_count(self, config: Config) -> int:
         if self._in_process:
@@ -146,12 +187,18 @@ class GatewayApp:
         for key, address, tls in wanted:
             listener = known.get((tls, address))
             if listener is None:
-                listener = Listener(key, address, tls=tls)
+                listener = Listener(key, address, tls=tls, sockets=self._take_activated(address))
                 made.append(listener)
             listeners.append(listener)
         for listener in listeners:
             listener.share(self._process_count(config))
         return listeners
+
+    def _take_activated(self, address: Address) -> list[socket.socket] | None:
+        """The service manager's sockets for an address."""
+        found = [bound for bound in self._activated if serves(bound, address.host, address.port, address.unix)]
+        self._activated = [bound for bound in self._activated if bound not in found]
+        return found or None
 
     # What processes are told.
 
@@ -254,10 +301,15 @@ class GatewayApp:
             if self._processes.failed.done():
                 log.error("no gateway process could be started")
                 return 1
+            for member in self._left_behind:
+                self._processes.retire(member, self._config.timeouts.reload_linger, "[timeouts] reload_linger")
             ready = [await supervisor.settled() for supervisor in self._fresh]
             if not self._stopping.done():
                 self._say_ready(sum(ready))
+                self._notifier.ready(self._status())
+                self._sweep.every(lambda _now: self._notify())
             await asyncio.wait({self._stopping, self._processes.failed}, return_when=asyncio.FIRST_COMPLETED)
+            self._notifier.stopping("draining")
             if self._reloading is not None:
                 self._reloading.cancel()
             self._close_listeners()
@@ -294,7 +346,25 @@ class GatewayApp:
         urls = [f"{public}/"] if public else [listener.url for listener in self._shown_listeners()]
         for lines in [] if self._certificates is None else self._certificates.describe():
             log.info("certificate %s", lines)
-        self._say(f"bokeh-gateway ready: {' '.join(urls)} ({count})")
+        if self._inherited:
+            log.warning("upgrade: version %s runs, at %s (%s)", __version__, " ".join(urls), count)
+        else:
+            self._say(f"bokeh-gateway ready: {' '.join(urls)} ({count})")
+
+    def _status(self) -> str:
+        """For `systemctl status`."""
+        workers = self._pools.workers()
+        up = sum(worker.up for worker in workers)
+        tunnels = sum(self._board.total(TUNNELS, worker.index) for worker in workers)
+        return f"{tunnels} WebSockets, {up} of {len(workers)} workers, {len(self._processes.active)} processes"
+
+    def _notify(self) -> None:
+        """Each second: a sign of life, and now and then what is going on."""
+        if self._notifier.watchdog is not None:
+            self._notifier.alive()
+        self._seconds += 1
+        if self._seconds % STATUS_EVERY == 0:
+            self._notifier.status(self._status())
 
     def _shown_listeners(self) -> list[Listener]:
         """Those that serve pages: where plain ones only redirect, the TLS ones; https first."""
@@ -317,6 +387,8 @@ class GatewayApp:
             self._loop.add_signal_handler(number, self.stop)
         self._loop.add_signal_handler(signal.SIGHUP, self.reload)
         self._loop.add_signal_handler(signal.SIGUSR1, self._reopen_logs)
+        self._loop.add_signal_handler(signal.SIGUSR2, self.upgrade)
+        handle_again()
 
     def stop(self) -> None:
         """Asks to drain and stop; asked twice, to stop at once."""
@@ -348,7 +420,9 @@ class GatewayApp:
     async def _reload(self) -> None:
         while True:
             self._reload_again = False
+            self._notifier.reloading()
             await self.reload_now()
+            self._notifier.ready(self._status())
             await asyncio.sleep(RELOAD_PAUSE)
             if not self._reload_again:
                 return
@@ -455,6 +529,56 @@ class GatewayApp:
             listeners.append(listener)
         return listeners
 
+    # Upgrading.
+
+    def upgrade(self) -> None:
+        """Executes the program as it is on disk now, in this process; what is open stays open."""
+        if not self._stopping.done() and not self._in_process:
+            self._spawn(self.upgrade_now())
+
+    async def upgrade_now(self) -> str | None:
+        """Why it could not be done, and nothing was changed; does not return when it could."""
+        why = await trial()
+        if why is None:
+            if self._reloading is not None:
+                await asyncio.wait([self._reloading])
+            await self._processes.all_ready()
+            log.warning("upgrade: the program is executed anew; workers and WebSockets stay")
+            state, descriptors = self._state()
+            _flush_logs()
+            try:
+                execute(state, descriptors)
+            except OSError as error:
+                why = str(error)
+        log.error("upgrade: nothing was changed: %s", why)
+        return why
+
+    def _state(self) -> tuple[State, list[int]]:
+        """All that the next program needs, and the descriptors that it has to have."""
+        pools, outputs = self._pools.state()
+        processes, channels = self._processes.state()
+        descriptors = [*outputs, *channels, self._memory]
+        both: dict[str, list[dict[str, object]]] = {}
+        for key, listeners in (("listeners", self._listeners), ("metrics_listeners", self._metrics_listeners)):
+            both[key] = []
+            for listener in listeners:
+                fds = [bound.fileno() for bound in listener.sockets]
+                descriptors += fds
+                address = asdict(listener.address)
+                both[key].append({"address": address, "tls": listener.tls, "families": listener.families, "fds": fds})
+        if self._runtime is not None:
+            descriptors.append(self._runtime.state()[1])
+        return {
+            **both,
+            "pools": pools,
+            "processes": processes,
+            "totals": self._processes.totals(),
+            "metrics": self._metrics.snapshot(),
+            "runtime": None if self._runtime is None else self._runtime.state(),
+            "board": (self._memory, COLUMNS, ROWS, LAYOUT),
+            "descriptors": descriptors,
+        }, descriptors
+
     # Ending.
 
     def _close_listeners(self) -> None:
@@ -518,6 +642,18 @@ class InProcess:
     async def _run(self) -> int:
         await self._plane.run()
         return 0
+
+
+def _restored_listener(entry: Mapping[str, Any]) -> Listener:
+    sockets = [socket.socket(fileno=fd) for fd in entry["fds"]]
+    return Listener("", Address(**entry["address"]), tls=entry["tls"], sockets=sockets, families=entry["families"])
+
+
+def _flush_logs() -> None:
+    """Threads do not live through an `exec`, and what they have not written would be lost."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, WriterHandler):
+            handler.writer.drain()
 
 
 def _check_log(config: Config) -> None:

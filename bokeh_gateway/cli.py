@@ -24,6 +24,7 @@ from bokeh_gateway.config.fields import is_http_url
 from bokeh_gateway.config.load import load, parse
 from bokeh_gateway.config.schema import Config
 from bokeh_gateway.control.selftest import HopFailed, check_url
+from bokeh_gateway.control.upgrade import TRIAL, State, inherited
 from bokeh_gateway.errors import ConfigErrors
 from bokeh_gateway.observe.logging_setup import configure
 from bokeh_gateway.policy.password import BadHash, argon2_hash, scrypt_hash
@@ -167,12 +168,15 @@ def _run(read: Callable[[], Config]) -> int:
     except ConfigErrors as errors:
         click.echo(str(errors), err=True)
         return 2
+    if os.environ.pop(TRIAL, ""):
+        return 0
     handler = configure(config.log.level)
     try:
+        left = inherited(os.environ)
         _raise_file_limit()
         for warning in checks.warnings(config):
             log.warning("%s", warning)
-        return uvloop.run(_main(config, read))
+        return uvloop.run(_main(config, read, left))
     except ConfigErrors as errors:
         click.echo(str(errors), err=True)
         return 2
@@ -182,8 +186,8 @@ def _run(read: Callable[[], Config]) -> int:
         handler.writer.close()
 
 
-async def _main(config: Config, read: Callable[[], Config]) -> int:
-    return await GatewayApp(config, asyncio.get_running_loop(), reload_config=read).run()
+async def _main(config: Config, read: Callable[[], Config], left: State | None) -> int:
+    return await GatewayApp(config, asyncio.get_running_loop(), reload_config=read, inherited=left).run()
 
 
 def _raise_file_limit() -> None:

@@ -42,6 +42,10 @@ class Row:
         return self._cells[kind * self._columns + column]
 
 
+LAYOUT: Final = 1
+"""Changes with the meaning of the cells; programs of different layouts cannot share a board."""
+
+
 def board_size(columns: int, rows: int) -> int:
     """Bytes of a board."""
     return rows * columns * _PLANES * _CELL

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from bokeh_gateway.control.channel import Channel, OnMessage, Payload
+from bokeh_gateway.control.reaping import reaped
 
 PACKAGE: Final = Path(__file__).resolve().parents[1]
 NOT_INHERITED: Final = ("NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "WATCHDOG_PID", "WATCHDOG_USEC")
@@ -87,22 +88,6 @@ class GatewayProcess:
         if not self.exited.done():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
-
-
-def reaped(pid: int) -> asyncio.Future[int]:
-    """The exit code, -N for signal N, of a child that asyncio did not start; also of one that ended already."""
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[int] = loop.create_future()
-    fd = os.pidfd_open(pid)
-
-    def ended() -> None:
-        loop.remove_reader(fd)
-        os.close(fd)
-        if not future.done():
-            future.set_result(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
-
-    loop.add_reader(fd, ended)
-    return future
 
 
 def _environment() -> dict[str, str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Final
 
 from bokeh_gateway.balance.board import Board
@@ -22,7 +22,7 @@ from bokeh_gateway.control.command import Launch, unused_lifetime, worker_comman
 from bokeh_gateway.control.health_watch import Target
 from bokeh_gateway.control.probe_target import health_settings, probe_target
 from bokeh_gateway.control.runtime_dir import RuntimeDir
-from bokeh_gateway.control.workers import EventKind, Supervisor, WorkerEvent
+from bokeh_gateway.control.workers import EventKind, Supervisor, Taken, WorkerEvent
 from bokeh_gateway.errors import ConfigError
 from bokeh_gateway.wire.sweep import NEVER
 
@@ -290,6 +290,58 @@ class Pools:
         for name in self.pools.keys() - self._groups.keys():
             del self.pools[name]
 
+    # An upgrade.
+
+    def state(self) -> tuple[list[dict[str, Any]], list[int]]:
+        """All workers in plain values, and the descriptors that have to stay open."""
+        listed: list[dict[str, Any]] = []
+        fds: list[int] = []
+        for name, groups in self._groups.items():
+            for group in groups:
+                slots = group.supervisor.slots if group.supervisor is not None else ()
+                running = [
+                    None if s.process is None else (s.process.pid, s.process.output_fd, s.state == EventKind.READY)
+                    for s in slots
+                ]
+                fds += [process[1] for process in running if process is not None]
+                listed.append(
+                    {
+                        "pool": name,
+                        "kind": self.pools[name].kind,
+                        "generation": group.generation,
+                        "workers": [self._entry(worker) for worker in group.workers],
+                        "launches": [
+                            {f.name: getattr(launch, f.name) for f in fields(launch)} | {"env": dict(launch.env)}
+                            for launch in group.launches
+                        ],
+                        "running": running,
+                    }
+                )
+        return listed, fds
+
+    def restore(self, listed: Sequence[Mapping[str, Any]], linger: float) -> list[Supervisor]:
+        """The workers of the program before this one; their supervisors are to be started."""
+        supervisors: list[Supervisor] = []
+        for entry in listed:
+            name, generation = entry["pool"], entry["generation"]
+            group = Group(name, [_restored(worker) for worker in entry["workers"]], generation=generation)
+            self._groups.setdefault(name, []).append(group)
+            self._settings[name] = PoolSettings(kind=entry["kind"])
+            self._generation[name] = max(generation, self._generation.get(name, 0))
+            if entry["launches"]:
+                known = {f.name for f in fields(Launch)}
+                group.launches = [Launch(**{k: v for k, v in one.items() if k in known}) for one in entry["launches"]]
+                taken = [None if process is None else Taken(*process) for process in entry["running"]]
+                suffix = "" if generation == 1 else f"#{generation}"
+                group.supervisor = Supervisor(name, group.launches, self._event, self._say, suffix=suffix, taken=taken)
+                supervisors.append(group.supervisor)
+            self.pools.setdefault(name, Pool(name, entry["kind"], ()))
+            self.ready |= {worker for worker in group.workers if group.launches and worker.up}
+            if group.workers and all(worker.draining for worker in group.workers):
+                self._spawn(self._wait_and_remove(group, linger))
+        self._regroup()
+        return supervisors
+
     # How a worker goes.
 
     def _leave(self, group: Group, linger: float) -> None:
@@ -353,6 +405,21 @@ class Pools:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             log.error("a change of workers failed", exc_info=task.exception())
+
+
+def _restored(entry: Mapping[str, Any]) -> Worker:
+    address = Address(**entry["address"])
+    worker = Worker(
+        entry["name"],
+        address,
+        index=entry["index"],
+        weight=entry["weight"],
+        up=entry["up"],
+        backup=entry["backup"],
+        coming=NEVER if entry["coming"] else 0.0,
+    )
+    worker.draining, worker.answered, worker.keeps = entry["draining"], entry["started"], entry["keeps"]
+    return worker
 
 
 def differences(old: Config, new: Config) -> list[str]:

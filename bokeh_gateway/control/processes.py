@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from bokeh_gateway.balance.board import Board
 from bokeh_gateway.control.channel import Payload
-from bokeh_gateway.control.gateway_process import Handle, Spawn
+from bokeh_gateway.control.gateway_process import GatewayProcess, Handle, Spawn
 from bokeh_gateway.control.restart import describe_exit
 from bokeh_gateway.observe.metrics import Metrics
 
@@ -126,10 +126,40 @@ class Processes:
         handle.send("configure", payload, fds)
         self._tell_rows()
 
-    def adopt(self, member: Member) -> None:
-        """A process that an earlier master of this program started, retired already."""
-        self.members.append(member)
-        member.handle.exited.add_done_callback(lambda future: self._ended(member, future.result()))
+    def state(self) -> tuple[list[dict[str, Any]], list[int]]:
+        """All processes in plain values, and the descriptors of their channels."""
+        listed: list[dict[str, Any]] = [
+            {"pid": m.handle.pid, "channel": m.handle.channel_fd, "row": m.row, "accepts": m.slot >= 0, "last": m.last}
+            for m in self.members
+            if isinstance(m.handle, GatewayProcess) and not m.handle.exited.done()
+        ]
+        return listed, [entry["channel"] for entry in listed]
+
+    def totals(self) -> dict[str, Any]:
+        """Counts of processes that are gone."""
+        return self._retired.snapshot()
+
+    def restore(self, listed: Sequence[Mapping[str, Any]], totals: dict[str, Any]) -> list[Member]:
+        """The processes of the program before this one; those that still accept are to be retired."""
+        self._retired.absorb(totals)
+        accepting: list[Member] = []
+        for entry in listed:
+            self.members.append(self._restored(entry))
+            if entry["accepts"]:
+                accepting.append(self.members[-1])
+        return accepting
+
+    def _restored(self, entry: Mapping[str, Any]) -> Member:
+        box: list[Member] = []
+
+        def receive(kind: str, payload: Payload, _fds: list[int]) -> None:
+            self._received(box[0], kind, payload)
+
+        handle = GatewayProcess.adopt(entry["pid"], entry["channel"], receive)
+        member = Member(-1, entry["row"], handle, self._loop.create_future(), self._loop.time(), last=entry["last"])
+        box.append(member)
+        handle.exited.add_done_callback(lambda future: self._ended(member, future.result()))
+        return member
 
     def _tell_rows(self) -> None:
         self._board.use(self._board.columns, max(self.rows, 1))

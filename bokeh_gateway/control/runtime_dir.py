@@ -38,6 +38,18 @@ class RuntimeDir:
         self.path: Final = self._make(configured)
         self._lock = self._take_lock()
 
+    @classmethod
+    def adopt(cls, path: str, lock: int, made: bool) -> RuntimeDir:
+        """The folder that this process made and locked before it was executed anew."""
+        folder = cls.__new__(cls)
+        folder._made, folder._lock = made, lock
+        folder.path = Path(path)  # type: ignore[misc]  # set once, here instead of in __init__
+        return folder
+
+    def state(self) -> tuple[str, int, bool]:
+        """What `adopt` takes."""
+        return str(self.path), self._lock, self._made
+
     def socket(self, pool: str, number: int, generation: int = 1) -> str:
         """Path of the socket of worker `number` (from 1) of `pool`; the same after each restart.
 

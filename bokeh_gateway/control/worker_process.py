@@ -20,6 +20,7 @@ from typing import Final
 
 from bokeh_gateway.control.command import Launch, find_program
 from bokeh_gateway.control.output import WorkerOutput
+from bokeh_gateway.control.reaping import reaped
 
 LEASH: Final = str(Path(__file__).with_name("leash.py"))
 READ_SIZE: Final = 65536
@@ -37,13 +38,13 @@ class Read(Enum):
 
 
 class WorkerProcess:
-    """A running worker.  Made by `spawn`."""
+    """A running worker.  Made by `spawn` or `adopt`."""
 
     def __init__(
-        self, process: asyncio.subprocess.Process, output_fd: int, lifeline: int, output: WorkerOutput
+        self, pid: int, ended: asyncio.Future[int], output_fd: int, lifeline: int, output: WorkerOutput
     ) -> None:
-        self.pid: Final = process.pid
-        self._process = process
+        self.pid: Final = pid
+        self._ended = ended
         self._fd = output_fd
         self._lifeline = lifeline
         self._output = output
@@ -80,7 +81,17 @@ class WorkerProcess:
         finally:
             _close((write_fd, leash_fd))
         os.set_blocking(read_fd, False)
-        return cls(process, read_fd, lifeline, output)
+        return cls(process.pid, asyncio.ensure_future(process.wait()), read_fd, lifeline, output)
+
+    @classmethod
+    def adopt(cls, pid: int, output_fd: int, output: WorkerOutput) -> WorkerProcess:
+        """A child that this process started before it was executed anew."""
+        return cls(pid, reaped(pid), output_fd, -1, output)
+
+    @property
+    def output_fd(self) -> int:
+        """Where its output is read."""
+        return self._fd
 
     def signal_group(self, number: signal.Signals) -> None:
         """Sends `number` to the worker and to whatever it started."""
@@ -102,7 +113,7 @@ class WorkerProcess:
 
     async def _watch(self) -> int:
         try:
-            code = await self._process.wait()
+            code = await self._ended
         finally:
             self.signal_group(signal.SIGKILL)  # what it started and left behind
             self._drain()

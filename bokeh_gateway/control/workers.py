@@ -78,6 +78,15 @@ class SupervisorSettings:
             raise ConfigError("supervisor.starts_at_once", self.starts_at_once, "a count of 1 or more")
 
 
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A worker that was started before this program was executed anew."""
+
+    pid: int
+    output_fd: int
+    ready: bool
+
+
 class Supervisor:
     """The workers of pool `pool_name`, one for each of `launches`, named `<pool_name>/<n>` from 1.
 
@@ -85,6 +94,7 @@ class Supervisor:
         on_event: called in the loop for each change; it must not block.
         log: takes one line at a time, the workers' output and the supervisor's own words; it must not block.
         suffix: `#2` for the second generation: other processes, so other names.
+        taken: processes that run already, by slot; those are kept and not started.
 
     Its loop has to run in a thread that lives as long as the workers shall: the kernel ties them to that thread.
     """
@@ -97,6 +107,7 @@ class Supervisor:
         log: Callable[[str], None],
         settings: SupervisorSettings | None = None,
         suffix: str = "",
+        taken: Sequence[Taken | None] = (),
     ) -> None:
         self._settings = settings or SupervisorSettings()
         self._log = log
@@ -104,6 +115,8 @@ class Supervisor:
         self.slots: Final = tuple(
             Slot(f"{pool_name}/{number}{suffix}", launch, self) for number, launch in enumerate(launches, start=1)
         )
+        for slot, process in zip(self.slots, taken, strict=False):
+            slot.taken = process
         self._tasks: list[asyncio.Task[None]] = []
         self._orders: Orders | None = None
 
@@ -185,6 +198,9 @@ class Slot:
         self.pid: int | None = None
         self.grace = 0.0
         self.first_outcome: Final = asyncio.Event()
+        self.taken: Taken | None = None
+        """The process that its first life begins with."""
+        self.process: WorkerProcess | None = None
         self._supervisor = supervisor
 
     async def run(self, orders: Orders) -> None:
@@ -208,20 +224,40 @@ class Slot:
                 if orders.stop.done():
                     return
                 record.started(time.monotonic())
-                remove_socket(self.launch.socket)
+                taken, self.taken = self.taken, None
                 try:
-                    process = await WorkerProcess.spawn(self.launch, output)
+                    process = self.process = await self._begin(taken, output)
                 except OSError as exc:
                     why = f"could not be started: {exc}"
-                ready = process is not None and await self._become_ready(orders, record, process)
+                if process is not None and taken is not None and taken.ready:
+                    ready = True
+                    self._go_on(record, process)
+                else:
+                    ready = process is not None and await self._become_ready(orders, record, process)
             if process is not None:
                 code, why = await self._until_end(orders, process, ready)
         finally:
             if process is not None:
                 await process.end(0.0)  # at once, and nothing but a look when it has ended
-            self.pid = None
+            self.pid = self.process = None
         if not orders.stop.done():
             await self._after_failure(orders, record, code, why, output.last_lines)
+
+    async def _begin(self, taken: Taken | None, output: WorkerOutput) -> WorkerProcess:
+        """Raises:
+        OSError: no process could be made.
+        """
+        if taken is not None:
+            return WorkerProcess.adopt(taken.pid, taken.output_fd, output)
+        remove_socket(self.launch.socket)
+        return await WorkerProcess.spawn(self.launch, output)
+
+    def _go_on(self, record: RestartRecord, process: WorkerProcess) -> None:
+        """It was ready before the upgrade, and serves."""
+        self.pid = process.pid
+        record.ready(time.monotonic())
+        self._tell(EventKind.READY, detail=f"runs on through the upgrade, process {process.pid}")
+        self.first_outcome.set()
 
     async def _become_ready(self, orders: Orders, record: RestartRecord, process: WorkerProcess) -> bool:
         began = time.monotonic()

@@ -91,6 +91,14 @@ class LogWriter:
             self._queue.put(_REOPEN)
             self._ensure_thread()
 
+    def drain(self, deadline: float = 2.0) -> None:
+        """Waits until what was handed over is written, for at most `deadline` seconds; it can go on then."""
+        self.flush()
+        thread, self._thread = self._thread, None
+        if thread is not None and thread.is_alive():
+            self._queue.put(_STOP)
+            thread.join(deadline)
+
     def close(self, deadline: float = 2.0) -> None:
         """Writes what is left, for at most `deadline` seconds."""
         self.flush()

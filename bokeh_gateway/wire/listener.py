@@ -34,9 +34,15 @@ class Listener:
     """One address that is listened on."""
 
     def __init__(
-        self, key: str, address: Address, *, tls: bool, sockets: Sequence[socket.socket] | None = None
+        self,
+        key: str,
+        address: Address,
+        *,
+        tls: bool,
+        sockets: Sequence[socket.socket] | None = None,
+        families: int | None = None,
     ) -> None:
-        """Binds, unless it is given `sockets` that are bound; `key` is the setting, for the error.
+        """Binds, unless it is given `sockets` that are bound, in groups of `families`.  `key` is for the error.
 
         Raises:
             ConfigError: the address cannot be bound.
@@ -47,7 +53,8 @@ class Listener:
             self.sockets = _bind(address) if sockets is None else list(sockets)
         except OSError as error:
             raise ConfigError(key, str(address), f"an address that can be bound ({error.strerror or error})") from error
-        self._families = len(self.sockets)
+        self.families = families or len(self.sockets)
+        """Sockets of one process: one for each address family."""
         self._servers: list[asyncio.Server] = []
 
     def share(self, processes: int) -> None:
@@ -56,15 +63,15 @@ class Listener:
         if self.address.unix or processes == 1 or first.family not in (socket.AF_INET, socket.AF_INET6):
             return
         # Only now: a first bind that asked for sharing would succeed beside another gateway on the same port.
-        originals = self.sockets[: self._families]
+        originals = self.sockets[: self.families]
         for bound in originals:
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        while len(self.sockets) < processes * self._families:
+        while len(self.sockets) < processes * self.families:
             self.sockets += [_beside(bound) for bound in originals]
 
     def part(self, slot: int, processes: int) -> list[socket.socket]:
         """The sockets of process `slot` of so many."""
-        groups = [self.sockets[i : i + self._families] for i in range(0, len(self.sockets), self._families)]
+        groups = [self.sockets[i : i + self.families] for i in range(0, len(self.sockets), self.families)]
         if len(groups) == 1:
             return groups[0]
         return [bound for i, group in enumerate(groups) if i % processes == slot for bound in group]

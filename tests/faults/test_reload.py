@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import ssl
@@ -49,8 +50,12 @@ class Reloaded(GatewayProcess):
 
     def workers(self) -> dict[int, float]:
         """Start times of `bokeh serve` by process id."""
-        children = psutil.Process(self.pid).children()
-        return {p.pid: p.create_time() for p in children if "--unix-socket" in p.cmdline()}
+        found: dict[int, float] = {}
+        for child in psutil.Process(self.pid).children():
+            with contextlib.suppress(psutil.NoSuchProcess):  # one that has just ended, zombies included
+                if "--unix-socket" in child.cmdline():
+                    found[child.pid] = child.create_time()
+        return found
 
 
 def config(echo: EchoServer, processes: int = 1, more: str = "", listen: str = "") -> str:

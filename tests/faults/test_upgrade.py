@@ -1,0 +1,101 @@
+"""An upgrade: the program is executed anew, and workers, sessions and WebSockets do not notice."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.faults.test_reload import COUNT, Reloaded, config, demo
+from tests.support.bokeh_client import get, view_page
+from tests.support.scrape import total
+from tests.support.talkers import EchoServer, Talkers
+from tests.support.waiting import wait_until
+
+
+@pytest.fixture(scope="module")
+def echo() -> Iterator[EchoServer]:
+    with EchoServer() as server:
+        yield server
+
+
+def upgrade(gateway: Reloaded) -> None:
+    before = gateway.stderr.count("upgrade: version")
+    gateway.signal(signal.SIGUSR2)
+    wait_until(lambda: gateway.stderr.count("upgrade: version") > before, f"the new program runs\n{gateway.report()}")
+
+
+def movers(gateway: Reloaded) -> set[int]:
+    return {p.pid for p in gateway.processes() if "bokeh_gateway.process" in " ".join(p.cmdline())}
+
+
+def test_an_upgrade_keeps_workers_sessions_and_websockets(echo, tmp_path):
+    text = config(echo, processes=2, more=demo())
+    with ExitStack() as stack:
+        gateway = stack.enter_context(Reloaded(text, tmp_path))
+        talkers = stack.enter_context(Talkers(gateway.url("/talk").replace("http", "ws"), COUNT))
+        view = stack.enter_context(view_page(gateway.url("/template")))
+        workers, old, pid = gateway.workers(), movers(gateway), gateway.pid
+        program = psutil.Process(pid).create_time()
+        upgrade(gateway)
+        assert psutil.Process(pid).create_time() == program, "the same process, for whoever watches it"
+        assert gateway.workers() == workers
+        talkers.wait_round()
+        view.socket.pull_document()
+        assert len(movers(gateway)) == 4, "two that are new, two that keep what they have"
+        with view_page(gateway.url("/template")) as later:
+            later.socket.pull_document()
+        assert total(gateway.metrics_port, "tunnels_open") == COUNT + 1
+        gateway.reload(text.replace('drain = "1 s"', 'drain = "2 s"'))
+        upgrade(gateway)
+        talkers.wait_round()
+        assert gateway.workers() == workers
+        # What was adopted is supervised as before.
+        (worker,) = workers
+        os.kill(worker, signal.SIGKILL)
+        wait_until(lambda: gateway.workers() and worker not in gateway.workers(), "the worker is started again")
+        talkers.wait_round()
+        view.close()
+        assert old <= movers(gateway), "they live as long as their WebSockets"
+    assert talkers.score.wrong == []
+
+
+def test_after_an_upgrade_the_end_leaves_nothing(echo, tmp_path):
+    gateway = Reloaded(config(echo, more=demo()), tmp_path)
+    gateway.start()
+    try:
+        upgrade(gateway)
+        family = [psutil.Process(gateway.pid), *psutil.Process(gateway.pid).children(recursive=True)]
+        assert len(family) >= 3
+        os.kill(gateway.pid, signal.SIGKILL)
+        gateway.wait_exit()
+        _, alive = psutil.wait_procs(family, timeout=30)
+        assert alive == []
+    finally:
+        gateway.kill()
+
+
+def test_processes_left_behind_end_and_an_ordinary_stop_is_clean(echo, tmp_path):
+    with Reloaded(config(echo, more=demo()), tmp_path) as gateway:
+        old = movers(gateway)
+        upgrade(gateway)
+        wait_until(lambda: not old & movers(gateway), "nothing is open there")
+        assert get(gateway.url("/template")).status_code == 200
+        (socket,) = [arg for p in gateway.workers() for arg in psutil.Process(p).cmdline() if arg.endswith(".sock")]
+        assert Path(socket).parent.is_dir()
+    assert not Path(socket).parent.exists(), "the folder is known to the new program, which removes it"
+
+
+def test_a_program_that_cannot_run_changes_nothing(echo, tmp_path):
+    with Reloaded(config(echo), tmp_path) as gateway:
+        gateway.config_path.write_text("[gateway]\nlisten = 5\n")
+        gateway.signal(signal.SIGUSR2)
+        gateway.wait_for_output("upgrade: nothing was changed")
+        assert "gateway.listen" in gateway.stderr
+        assert get(gateway.url()).status_code != 503
+        gateway.config_path.write_text(gateway.text)
