@@ -30,6 +30,7 @@ from bokeh_gateway.control.health_watch import HealthWatch, Target
 from bokeh_gateway.control.memory import shared_memory
 from bokeh_gateway.control.notify import Notifier, activated, serves
 from bokeh_gateway.control.pools import Pools, differences
+from bokeh_gateway.control.privileges import drop, is_root
 from bokeh_gateway.control.processes import ROWS, Member, Processes, Shape
 from bokeh_gateway.control.runtime_dir import RuntimeDir
 from bokeh_gateway.control.upgrade import State, execute, handle_again, trial
@@ -129,8 +130,6 @@ class GatewayApp:
 
     def _build(self) -> None:
         config = self._config
-        self._certificates = Certificates(config.tls) if config.tls is not None else None
-        _check_log(config)
         present, metrics = self._restore(config)
         self._listeners = self._listen(config, present, self._listeners)
         self._metrics_listeners = metrics
@@ -141,6 +140,13 @@ class GatewayApp:
             log.warning("a socket of the service manager is of no use: no `listen` names %s", unused.getsockname())
             unused.close()
         self._activated.clear()
+        if config.gateway.user is not None:
+            drop(config.gateway.user)
+        if is_root() and any(pool.serve for pool in config.pool.values()):
+            log.warning("workers run as root, and whoever can make an app err may do all that root may: [gateway] user")
+        # Only now: gateway processes read these as the user that this is from here on.
+        self._certificates = Certificates(config.tls) if config.tls is not None else None
+        _check_log(config)
         self._fresh += self._pools.apply(self._pools.plan(config), config.timeouts.reload_linger)
 
     def _board_memory(self) -> int:

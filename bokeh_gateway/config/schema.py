@@ -64,6 +64,9 @@ class Gateway(Table):
     """Whose X-Forwarded-* are believed.  None by default: anyone can send these headers."""
     runtime_dir: FilePathOrNone = None
     """Folder for the sockets of supervised workers; None: a private temporary folder."""
+    user: Annotated[str, Field(min_length=1)] | None = None
+    """Becomes this user once the ports are bound, workers and gateway processes too; None: stays who it is.  It must be
+    able to read the certificates and to write the log."""
 
 
 class Certificate(Table):
