@@ -18,8 +18,9 @@ REQUESTS: Final = 3
 """Requests in flight."""
 
 _LOAD: Final = 0
-"""The sum of the three, kept beside them: it is what every pick reads, for all workers at once."""
-_PLANES: Final = 4
+"""The sum of the three: it is what every pick reads, for all workers at once.  Requests, by far the most frequent,
+are counted in it alone."""
+_PLANES: Final = 3
 _CELL: Final = 8
 
 
@@ -34,12 +35,14 @@ class Row:
 
     def add(self, kind: int, column: int, by: int = 1) -> None:
         """Count `by` more (or fewer) TUNNELS, PAGES or REQUESTS at the worker of `column`."""
-        self._cells[column] += by
-        self._cells[kind * self._columns + column] += by
+        cells = self._cells
+        cells[column] += by
+        if kind != REQUESTS:
+            cells[kind * self._columns + column] += by
 
     def get(self, kind: int, column: int) -> int:
         """What this process counted."""
-        return self._cells[kind * self._columns + column]
+        return _count(self._cells, self._columns, kind, column)
 
 
 LAYOUT: Final = 1
@@ -91,9 +94,15 @@ class Board:
 
     def total(self, kind: int, column: int) -> int:
         """TUNNELS, PAGES or REQUESTS of one worker over all processes: for metrics and for the end of a drain."""
-        return sum(cells[kind * self.columns + column] for cells in self._cells)
+        return sum(_count(cells, self.columns, kind, column) for cells in self._cells)
 
     def clear_row(self, i: int) -> None:
         """Forget what a dead process counted.  Nobody may be writing the row."""
         cells = self._cells[i]
         cells[:] = memoryview(bytes(len(cells) * _CELL)).cast("q")
+
+
+def _count(cells: memoryview[int], columns: int, kind: int, column: int) -> int:
+    if kind != REQUESTS:
+        return cells[kind * columns + column]
+    return cells[column] - cells[TUNNELS * columns + column] - cells[PAGES * columns + column]

@@ -178,7 +178,7 @@ class ForwardMethod:
 
     async def _one(self, upstream: Upstream, request: bytes) -> AnswerHead:
         question = Question(self._loop)
-        upstream.ask(question, request, head_only=False)
+        upstream.ask(question, request, head_only=False, whole=True)
         upstream.sent()
         try:
             return await question.done

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from time import monotonic, time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from tornado.httputil import HTTPMessageDelegate, HTTPServerConnectionDelegate
 
@@ -83,6 +83,22 @@ class DispatchSettings:
     on_close: Callable[[Exchange, Tunnel], None]
 
 
+class Known(NamedTuple):
+    """What was found out about a target once: that a worker is to be asked, and how."""
+
+    mount: Mount
+    pool: Pool
+    page: bool
+    """It may be a page that creates a session."""
+    named: bool
+    """The query may name a session."""
+
+
+_MOST_KNOWN: Final = 4096
+_LONGEST_KNOWN: Final = 256
+"""Bytes of a target that is remembered; longer ones hardly come again."""
+
+
 class Refusal(HTTPMessageDelegate):
     """Answers at once, whatever follows the head."""
 
@@ -108,6 +124,7 @@ class Dispatch(HTTPServerConnectionDelegate):
         self._assets = settings.assets
         self._warned: set[bytes] = set()
         self._homes = Homes()
+        self._known: dict[tuple[bytes, bytes], Known] = {}
 
     def start_request(self, server_conn: object, request_conn: Any) -> HTTPMessageDelegate:
         """`request_conn` is an `Exchange` whose head has been read."""
@@ -120,6 +137,11 @@ class Dispatch(HTTPServerConnectionDelegate):
             host = self._hear_proxy(exchange)
         if settings.https_port is not None and not exchange.secure:
             return self._to_https(exchange, host, settings.https_port)
+        if settings.gate is None and head.method == b"GET" and not head.upgrade:
+            known = self._known.get((host, head.target))
+            if known is not None:
+                exchange.route = known.mount.label
+                return self._to_worker(exchange, known, host)
         if head.method in _REFUSED_METHODS:
             return _refuse(
                 exchange,
@@ -237,15 +259,27 @@ class Dispatch(HTTPServerConnectionDelegate):
                 return _to_slash(exchange)
         if head.upgrade == b"websocket":
             return self._to_websocket(exchange, mount, pool, host)
+        query = head.query
+        known = Known(
+            mount,
+            pool,
+            pool.kind == "bokeh" and head.method == b"GET" and self._may_be_page(head.path),
+            # A name may be spelled with percents too, and the worker would read it.
+            b"bokeh-" in query or b"%" in query,
+        )
+        if head.method == b"GET" and len(head.target) <= _LONGEST_KNOWN:
+            if len(self._known) >= _MOST_KNOWN:
+                self._known.clear()
+            self._known[host, head.target] = known
+        return self._to_worker(exchange, known, host)
+
+    def _to_worker(self, exchange: Exchange, known: Known, host: bytes) -> HTTPMessageDelegate:
+        mount, pool, page, named = known
         if pool.kind == "http":
             return Proxy(exchange, self._fleet, pool, mount)
-        return self._to_bokeh(exchange, mount, pool, host)
-
-    def _to_bokeh(self, exchange: Exchange, mount: Mount, pool: Pool, host: bytes) -> HTTPMessageDelegate:
         settings = self._settings
         head = exchange.head
-        refs = session_refs(head)
-        page = head.method == b"GET" and self._may_be_page(head.path)
+        refs = session_refs(head) if named or head.session_ids or head.protocols else NOTHING
         endpoint = MountLinks if mount.strip and head.path[len(mount.path) :] in PAGES else Proxy
         if refs is NOTHING and not page:
             if EXTENSIONS in head.path and head.method in (b"GET", b"HEAD") and not head.has_body:
@@ -253,20 +287,18 @@ class Dispatch(HTTPServerConnectionDelegate):
             return endpoint(exchange, self._fleet, pool, mount)
         if head.origins:
             settings.mixed.note(exchange, host)
-        named = settings.sessions.check_page(refs, time())
-        if isinstance(named, Deny):
-            return _refuse(exchange, named)
+        allowed = settings.sessions.check_page(refs, time())
+        if isinstance(allowed, Deny):
+            return _refuse(exchange, allowed)
         if page and settings.rate is not None:
             denied = settings.rate.check(exchange.client, exchange.connection.edge.sweep.now)
             if denied is not None:
                 return _refuse(exchange, denied)
-        if pool.max_sessions is not None and page and named.mint:
+        if pool.max_sessions is not None and page and allowed.mint:
             full = self._queueing.admit(pool, head, monotonic())
             if full is not None:
                 return _refuse(exchange, *full)
-        return endpoint(
-            exchange, self._fleet, pool, mount, named.session_id, mint=named.mint and page, secret=settings.secret
-        )
+        return endpoint(exchange, self._fleet, pool, mount, allowed.session_id, allowed.mint and page, settings.secret)
 
     @staticmethod
     def _may_be_page(path: bytes) -> bool:

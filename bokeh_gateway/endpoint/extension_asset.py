@@ -41,7 +41,7 @@ class Homes:
 class ExtensionAsset(Proxy):
     """One GET or HEAD of an extension's file."""
 
-    __slots__ = ("_asked", "_homes", "_passing_over")
+    _AT_ONCE = False
 
     def __init__(self, exchange: Exchange, fleet: Fleet, pool: Pool, mount: Mount, homes: Homes) -> None:
         super().__init__(exchange, fleet, pool, mount)

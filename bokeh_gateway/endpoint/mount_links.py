@@ -40,7 +40,7 @@ def below(mount: bytes, page: bytes) -> bytes:
 class MountLinks(Proxy):
     """One request for a page whose links may have to be led."""
 
-    __slots__ = ("_held", "_holding", "_lines", "_size")
+    _AT_ONCE = False
 
     def answer_head(self, head: AnswerHead) -> None:
         self._holding = (

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from http.client import responses
 from typing import TYPE_CHECKING, Final
 
 from tornado.httputil import HTTPMessageDelegate
@@ -32,6 +33,8 @@ log = logging.getLogger(__name__)
 
 SAFE: Final = frozenset({b"GET", b"HEAD", b"OPTIONS"})
 """Methods that may reach a worker twice."""
+WITH_BODY: Final = frozenset(status for status in responses if status >= 200 and status not in (204, 205, 304))
+"""Usual statuses whose answers have a body."""
 NO_STORE: Final = (b"Cache-Control: no-store\r\n",)
 """A restored tab must fetch a fresh page: the token in an old one has expired."""
 
@@ -39,25 +42,20 @@ NO_STORE: Final = (b"Cache-Control: no-store\r\n",)
 class Proxy(HTTPMessageDelegate):
     """One request on its way to a worker of `pool`."""
 
-    __slots__ = (
-        "_body",
-        "_ended",
-        "_retried",
-        "_safe",
-        "_task",
-        "_token",
-        "_upstream",
-        "_whole",
-        "counts",
-        "exchange",
-        "fleet",
-        "mint",
-        "mount",
-        "pool",
-        "secret",
-        "session_id",
-        "worker",
-    )
+    # What most requests never change stands here once, rather than being set for each of them.
+    worker: Worker | None = None
+    _upstream: Upstream | None = None
+    _body: list[bytes] | None = None
+    """What came before a worker was connected to."""
+    counts = True
+    """Whether it is load of its worker while it is under way."""
+    _ended = False
+    _retried = False
+    _task: asyncio.Task[None] | None = None
+    _token: PageToken | None = None
+    _LAST_LINES = b"\r\n"
+    _AT_ONCE = True
+    """Whether an answer that came whole may go out as it is; False where a subclass looks at its pieces."""
 
     def __init__(
         self,
@@ -66,7 +64,6 @@ class Proxy(HTTPMessageDelegate):
         pool: Pool,
         mount: Mount,
         session_id: str | None = None,
-        *,
         mint: bool = False,
         secret: bytes | None = None,
     ) -> None:
@@ -78,23 +75,14 @@ class Proxy(HTTPMessageDelegate):
         self.session_id = session_id
         self.mint = mint
         self.secret = secret
-        self.worker: Worker | None = None
-        self.counts = True
-        """Whether it is load of its worker while it is under way."""
-        head = exchange.head
-        self._safe = head.method in SAFE and not head.has_body
-        self._upstream: Upstream | None = None
-        self._body: list[bytes] = []
-        self._whole = False
-        self._ended = False
-        self._retried = False
-        self._task: asyncio.Task[None] | None = None
-        self._token: PageToken | None = None
+        self._safe = exchange.head.method in SAFE and not exchange.head.has_body
+        self._whole = exchange.finished
 
     # From the client.
 
     def begin(self) -> None:
-        """The head has been read: finds a worker and sends it on."""
+        """The head has been read: finds a worker and sends it on.  If `exchange.finished`, no body follows."""
+        self._whole = self.exchange.finished
         worker = self._choose()
         if worker is None:
             self._no_worker(f"none of its {len(self.pool.workers)} workers can be used now")
@@ -103,7 +91,7 @@ class Proxy(HTTPMessageDelegate):
 
     def data_received(self, chunk: bytes) -> None:
         if self._upstream is None:
-            self._body.append(chunk)
+            self._body = [*(self._body or ()), chunk]
         else:
             self._send_body(self._upstream, chunk)
 
@@ -118,11 +106,11 @@ class Proxy(HTTPMessageDelegate):
     def hold(self) -> None:
         """The client takes no more for now."""
         if self._upstream is not None:
-            self._upstream.transport.pause_reading()
+            self._upstream.pause()
 
     def release(self) -> None:
         if self._upstream is not None:
-            self._upstream.transport.resume_reading()
+            self._upstream.resume()
 
     def timed_out(self) -> None:
         """Nothing came from the worker within `[timeouts] response`."""
@@ -210,55 +198,56 @@ class Proxy(HTTPMessageDelegate):
 
     def _send(self, upstream: Upstream) -> None:
         self._upstream = upstream
-        head = self.exchange.head
-        upstream.ask(self, b"".join(self._request_lines()), head_only=head.method == b"HEAD")
-        for chunk in self._body:
-            self._send_body(upstream, chunk)
-        self._body = []
-        if self._whole:
-            self._send_end(upstream)
-        if self.exchange.connection.paused:
-            upstream.transport.pause_reading()
+        exchange = self.exchange
+        upstream.ask(self, b"".join(self._request_lines()), exchange.head.method == b"HEAD", self._safe)
+        if not self._safe:
+            for chunk in self._body or ():
+                self._send_body(upstream, chunk)
+            self._body = None
+            if self._whole:
+                self._send_end(upstream)
+        if exchange.connection.paused:
+            upstream.pause()
 
     def _request_lines(self) -> list[bytes]:
         exchange = self.exchange
         head = exchange.head
         connection = exchange.connection
-        host = head.host or b"localhost"
-        lines = [head.method, b" ", self._upstream_target(), b" HTTP/1.1\r\nHost: ", host, b"\r\n"]
-        if exchange.forward_lines:
-            lines.append(exchange.forward_lines)
+        if connection.onward_of is not head.plain:
+            connection.onward = self._onward_lines()
+            connection.onward_of = head.plain
+        mount = self.mount
+        if mount.strip:
+            path = mount.path
+            lines = [head.method, b" ", head.target[len(path) :], connection.onward]
+            lines += (b"X-Forwarded-Prefix: ", path, b"\r\n")
         else:
-            public = connection.edge.public
-            lines += (connection.forward_lines, public.line if public is not None else host_line(host))
-        if self.mount.strip:
-            lines.append(b"X-Forwarded-Prefix: %b\r\n" % self.mount.path)
-        lines += head.plain
+            lines = [head.method, b" ", head.target, connection.onward]
         if head.origins:
             self._add_origin(lines, head.origins)
         if self.mint and self.session_id is not None:
-            lines.append(b"Bokeh-Session-Id: %b\r\n" % self.session_id.encode())
-        if head.chunked:
-            lines.append(b"Transfer-Encoding: chunked\r\n")
-        elif head.length or head.method in (b"POST", b"PUT", b"PATCH"):
-            lines.append(b"Content-Length: %d\r\n" % head.length)
+            lines += (b"Bokeh-Session-Id: ", self.session_id.encode(), b"\r\n")
+        if not self._safe and (head.has_body or head.method in (b"POST", b"PUT", b"PATCH")):
+            lines.append(b"Transfer-Encoding: chunked\r\n" if head.chunked else b"Content-Length: %d\r\n" % head.length)
         if head.expect:
             lines.append(b"Expect: 100-continue\r\n")
-        lines.append(self._last_lines())
+        lines.append(self._LAST_LINES)
         return lines
+
+    def _onward_lines(self) -> bytes:
+        """What the client's header lines become for a worker, from the version on; the same for the same lines."""
+        exchange = self.exchange
+        head = exchange.head
+        host = head.host or b"localhost"
+        forward = exchange.forward_lines
+        if not forward:
+            public = exchange.connection.edge.public
+            forward = exchange.connection.forward_lines + (public.line if public is not None else host_line(host))
+        return b"".join((b" HTTP/1.1\r\nHost: ", host, b"\r\n", forward, *head.plain))
 
     def _add_origin(self, lines: list[bytes], origins: tuple[bytes, ...]) -> None:
         for origin in origins:
             lines += (b"Origin: ", origin, b"\r\n")
-
-    def _last_lines(self) -> bytes:
-        return b"\r\n"
-
-    def _upstream_target(self) -> bytes:
-        head = self.exchange.head
-        if not self.mount.strip:
-            return head.target
-        return head.target[len(self.mount.path) :]
 
     def _send_body(self, upstream: Upstream, chunk: bytes) -> None:
         if self.exchange.head.chunked:
@@ -281,18 +270,23 @@ class Proxy(HTTPMessageDelegate):
         exchange = self.exchange
         if not exchange.finished:
             exchange.keep = False  # an early answer: what is still to come of the body is not read
+        lines = self._answer_lines(head)
+        exchange.open(head.status, lines, head.length if not head.chunked else UNKNOWN_LENGTH, head.reason)
+        exchange.connection.due = exchange.connection.edge.sweep.now + exchange.connection.edge.timeouts.response
+
+    def _answer_lines(self, head: AnswerHead) -> list[bytes]:
+        """The answer's lines for the client; what the answer says of the worker is noted."""
         worker = self.worker
         if worker is not None and (worker.failures or head.status >= 500):
             self._note_outcome(worker, head.status)
         lines: list[bytes] = head.plain
         if self.mount.headers is not None:
-            lines = self.mount.headers.kept(lines, exchange.head.path)
+            lines = self.mount.headers.kept(lines, self.exchange.head.path)
         if head.location:
             lines += (b"Location: ", self._location(head.location), b"\r\n")
         if self.pool.kind == "bokeh" and head.status == 200:
             self._note_page(head, lines)
-        exchange.open(head.status, lines, head.length if not head.chunked else UNKNOWN_LENGTH, head.reason)
-        exchange.connection.due = exchange.connection.edge.sweep.now + exchange.connection.edge.timeouts.response
+        return lines
 
     def _note_outcome(self, worker: Worker, status: int) -> None:
         if status >= 500:
@@ -317,6 +311,29 @@ class Proxy(HTTPMessageDelegate):
             self._learn_token(self._token)
         self._end()
         self.exchange.end()
+
+    def answer_whole(self, head: AnswerHead, chunks: list[bytes]) -> None:
+        exchange = self.exchange
+        status = head.status
+        if not (self._AT_ONCE and exchange.finished and chunks and status in WITH_BODY) or (
+            exchange.head.method == b"HEAD"
+        ):
+            self.answer_head(head)
+            for chunk in chunks:
+                self.answer_body(chunk)
+            self.answer_end()
+            return
+        self._upstream = None
+        lines = self._answer_lines(head)
+        token = self._token
+        if token is not None:
+            for chunk in chunks:
+                token.feed(chunk)
+            self._learn_token(token)
+        self._ended = True
+        if self.worker is not None and self.counts:
+            self.fleet.request_ended(self.worker)
+        exchange.whole(status, lines, chunks)
 
     def answer_upgraded(self, head: AnswerHead, early: bytes) -> None:
         """101 to a request that asked for no upgrade."""
@@ -366,7 +383,7 @@ class Proxy(HTTPMessageDelegate):
         page = head.content_type.startswith(b"text/html")
         if page and not head.cache_control:
             lines += NO_STORE
-        if request.method == b"GET" and (page or is_autoload(request.path)):
+        if (page or is_autoload(request.path)) and request.method == b"GET":
             self._token = PageToken()
 
     def _learn_token(self, token: PageToken) -> None:

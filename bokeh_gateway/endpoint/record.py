@@ -32,15 +32,6 @@ class Recorder:
         if exchange.refusal is not None:
             self._refusal(exchange)
         if self.access is not None:
-            referer = user_agent = None
-            for name, value in head.pairs:
-                # The two names are 7 and 10 bytes long, and few others are.
-                size = len(name)
-                if size == 10:
-                    if name.lower() == b"user-agent":
-                        user_agent = value
-                elif size == 7 and name.lower() == b"referer":
-                    referer = value
             self.access.exchange(
                 time(),
                 exchange.client,
@@ -52,8 +43,8 @@ class Recorder:
                 exchange.sent,
                 exchange.received,
                 monotonic() - exchange.started,
-                referer,
-                user_agent,
+                head.referer,
+                head.user_agent,
                 exchange.worker,
                 exchange.reason,
                 head.host,
@@ -95,8 +86,8 @@ class Recorder:
                 exchange.user,
                 head.target,
                 head.minor,
-                head.get(b"referer"),
-                head.get(b"user-agent"),
+                head.referer,
+                head.user_agent,
                 exchange.worker,
                 head.host,
             )
@@ -116,8 +107,8 @@ class Recorder:
                 exchange.user,
                 head.target,
                 head.minor,
-                head.get(b"referer"),
-                head.get(b"user-agent"),
+                head.referer,
+                head.user_agent,
                 exchange.worker,
                 head.host,
                 monotonic() - exchange.started,

@@ -37,7 +37,7 @@ def accept_of(key: bytes) -> bytes:
 class WebSocketProxy(Proxy):
     """One WebSocket on its way to a worker."""
 
-    __slots__ = ("_accept", "_keep_origin", "_on_close", "_on_open", "_settings", "_way")
+    _LAST_LINES = b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
 
     def __init__(
         self,
@@ -77,9 +77,6 @@ class WebSocketProxy(Proxy):
     def _add_origin(self, lines: list[bytes], origins: tuple[bytes, ...]) -> None:
         if self._keep_origin:
             super()._add_origin(lines, origins)
-
-    def _last_lines(self) -> bytes:
-        return b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
 
     def answer_upgraded(self, head: AnswerHead, early: bytes) -> None:
         upstream, worker = self._upstream, self.worker

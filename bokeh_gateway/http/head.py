@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from binascii import Error as Base64Error
 from binascii import a2b_base64
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from bokeh_gateway.http.forwarded import MAX_HOPS, STRIPPED, valid_host
@@ -28,6 +29,11 @@ _ORIGIN: Final = 7
 _PROTOCOL: Final = 8
 _DROP: Final = 9
 _VIA: Final = 10
+_PLAIN: Final = 11
+_HIDDEN: Final = 12
+_REFERER: Final = 13
+_USER_AGENT: Final = 14
+_SESSION: Final = 15
 
 _SPECIAL: Final[dict[bytes, int]] = {
     **dict.fromkeys(STRIPPED, _DROP),
@@ -48,7 +54,33 @@ _SPECIAL: Final[dict[bytes, int]] = {
     b"origin": _ORIGIN,
     b"via": _VIA,
     b"sec-websocket-protocol": _PROTOCOL,
+    b"referer": _REFERER,
+    b"user-agent": _USER_AGENT,
+    b"bokeh-session-id": _SESSION,
 }
+
+
+class Kinds(dict[bytes, int]):
+    """What kind of header a name is, for names as they are spelled: lower-casing each would cost more than the rest."""
+
+    _MOST: Final = 1024
+
+    def __init__(self, special: Mapping[bytes, int], kind_of_others: Callable[[bytes], int]) -> None:
+        super().__init__(special)
+        self._special = special
+        self._kind_of_others = kind_of_others
+
+    def __missing__(self, name: bytes) -> int:
+        kind = self._special.get(name.lower()) or self._kind_of_others(name)
+        if len(self) >= self._MOST:  # names that clients make up must not fill the memory
+            self.clear()
+        if len(name) <= 64:
+            self[name] = kind
+        return kind
+
+
+# nginx's rule: names that differ only by `_` and `-` are one name to CGI-like code behind us.
+_KINDS: Final = Kinds(_SPECIAL, lambda name: _HIDDEN if b"_" in name else _PLAIN)
 
 _USUAL_CONNECTION: Final = frozenset(
     {
@@ -95,6 +127,8 @@ class RequestHead:
         upgrade: the lower-cased Upgrade value, b"" where Connection does not name it.
         plain: `name, b": ", value, b"\\r\\n", ...`: the lines that go on to a worker unchanged.
         origins, protocols: the values of all Origin and Sec-WebSocket-Protocol lines.
+        session_ids: the values of all Bokeh-Session-Id lines.
+        referer, user_agent: for the log; b"" where there is none.
     """
 
     __slots__ = (
@@ -112,8 +146,11 @@ class RequestHead:
         "plain",
         "protocols",
         "query",
+        "referer",
+        "session_ids",
         "target",
         "upgrade",
+        "user_agent",
     )
 
     def __init__(self, method: bytes, target: bytes, minor: int, pairs: Pairs) -> None:
@@ -132,6 +169,8 @@ class RequestHead:
         self.upgrade = b""
         self.origins: tuple[bytes, ...] = ()
         self.protocols: tuple[bytes, ...] = ()
+        self.session_ids: tuple[bytes, ...] = ()
+        self.referer = self.user_agent = b""
         self._index: dict[bytes, list[bytes]] | None = None
         host: bytes | None = None
         connection: bytes | None = None
@@ -139,14 +178,19 @@ class RequestHead:
         upgrade = b""
         hops = 0
         plain: list[bytes] = []
-        extend = plain.extend
-        special = _SPECIAL.get
+        kinds = _KINDS
         for name, value in pairs:
-            kind = special(name.lower())
-            if kind is None:
-                # nginx's rule: names that differ only by `_` and `-` are one name to CGI-like code behind us.
-                if b"_" not in name:
-                    extend((name, b": ", value, b"\r\n"))
+            kind = kinds[name]
+            if kind >= _PLAIN:
+                if kind == _HIDDEN:
+                    continue
+                plain += (name, b": ", value, b"\r\n")
+                if kind == _REFERER:
+                    self.referer = value
+                elif kind == _USER_AGENT:
+                    self.user_agent = value
+                elif kind == _SESSION:
+                    self.session_ids += (value,)
             elif kind == _HOST:
                 if host is not None:
                     raise BadHead(400, "More than one Host header.")
@@ -155,7 +199,7 @@ class RequestHead:
                 connection = value if connection is None else connection + b"," + value
             elif kind == _PROTOCOL:
                 self.protocols += (value,)
-                extend((name, b": ", value, b"\r\n"))
+                plain += (name, b": ", value, b"\r\n")
             elif kind == _ORIGIN:
                 self.origins += (value,)
             elif kind == _LENGTH:
@@ -178,7 +222,7 @@ class RequestHead:
                         f"The request came through {hops} gateways: one of them is its own upstream.",
                         reason="loop",
                     )
-                extend((name, b": ", value, b"\r\n"))
+                plain += (name, b": ", value, b"\r\n")
         self.plain = plain
         self._set_host(host)
         self._set_target(target)
@@ -190,6 +234,25 @@ class RequestHead:
             )
         if connection is not None:
             self._set_connection(connection, upgrade)
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether a later request with the same lines means the same: a GET that ends with its head, and no more."""
+        return (
+            self.method == b"GET"
+            and self.minor == 1
+            and self.keep_alive
+            and not self.length
+            and not self.chunked
+            and not self.upgrade
+            and not self.expect
+        )
+
+    def replace(self, plain: list[bytes], pairs: Pairs) -> None:
+        """Other lines in the place of those that were received."""
+        self.plain = plain
+        self.pairs = pairs
+        self._index = None
 
     def _set_host(self, host: bytes | None) -> None:
         if host is None:

@@ -20,7 +20,7 @@ from bokeh_gateway.wire.sweep import NEVER
 from bokeh_gateway.wire.tunnel import HIGH_WATER, LOW_WATER, plain_transport
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Sequence
 
     from bokeh_gateway.wire.edge import Edge
 
@@ -57,6 +57,7 @@ class Downstream(asyncio.Protocol):
         last: no further request is served on this connection.
         answer_lines: lines that every answer gets.
         due: when `expire` is to be called, on the loop's clock.
+        onward: the header lines for a worker of `onward_of`, the `plain` of the last head: clients repeat them.
     """
 
     __slots__ = (
@@ -75,6 +76,8 @@ class Downstream(asyncio.Protocol):
         "exchange",
         "forward_lines",
         "last",
+        "onward",
+        "onward_of",
         "out",
         "port",
         "remote_ip",
@@ -99,6 +102,8 @@ class Downstream(asyncio.Protocol):
         self.last = False
         self.answer_lines = SERVER + (edge.hsts if secure else b"")
         self.forward_lines = b""
+        self.onward = b""
+        self.onward_of: list[bytes] | None = None
         self.remote_ip = ""
         self.trusted = False
         self.due = NEVER
@@ -132,6 +137,11 @@ class Downstream(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         state = self.state
         if state <= BODY and not self._backlog:
+            if state == HEAD and not self._paused:
+                head = self._reader.repeated(data)
+                if head is not None:
+                    self._start_repeated(head)
+                    return
             self._receive(data)
         elif state <= UPGRADE:
             self._backlog += data
@@ -249,10 +259,34 @@ class Downstream(asyncio.Protocol):
             begin = getattr(delegate, "begin", None)
             if begin is not None:
                 # The gateway's own endpoints read `exchange.head`, and never need Tornado's form of it.
+                if self.state >= WAIT and not self._reader.chunks:
+                    exchange.finished = True
+                    begin()
+                    return
                 begin()
             else:
                 self._wait_for(delegate.headers_received(exchange.start_line(), LazyHeaders(head.pairs)))
         except Exception as error:  # noqa: BLE001  one request's bug must not take the connection's loop with it
+            self._crashed(exchange, error)
+        if self.exchange is exchange:
+            self._deliver(exchange)
+
+    def _start_repeated(self, head: RequestHead) -> None:
+        """`_start` for what most requests are: a head, and no more."""
+        edge = self.edge
+        exchange = self.exchange = Exchange(self, head)
+        exchange.finished = True
+        self.state = WAIT
+        self.due = edge.sweep.now + edge.timeouts.response
+        try:
+            delegate = exchange.delegate = edge.delegate.start_request(self, exchange)
+            begin = getattr(delegate, "begin", None)
+            if begin is not None:
+                begin()
+                return
+            exchange.finished = False
+            self._wait_for(delegate.headers_received(exchange.start_line(), LazyHeaders(head.pairs)))
+        except Exception as error:  # noqa: BLE001  as above
             self._crashed(exchange, error)
         if self.exchange is exchange:
             self._deliver(exchange)
@@ -338,6 +372,7 @@ class Downstream(asyncio.Protocol):
         if self.exchange is not exchange:
             return
         self.exchange = None
+        exchange.delegate = None  # each knows the other: cut, they are freed without the garbage collector
         held, self._held = self._held, False
         self._waiting_for = None
         if self.state == GONE:
@@ -381,6 +416,20 @@ class Downstream(asyncio.Protocol):
             self.transport.writelines(out)
         else:
             data = b"".join(out)
+            self.written += len(data)
+            self.transport.write(data)
+
+    def send(self, pieces: Sequence[bytes], big: bool) -> None:
+        """Writes `pieces` behind what `out` holds; `big`: copying them together would cost more than it saves."""
+        if self.out:
+            self.out += pieces
+            self.big = self.big or big
+            self.flush()
+        elif big:
+            self.written += sum(map(len, pieces))
+            self.transport.writelines(pieces)
+        else:
+            data = b"".join(pieces)
             self.written += len(data)
             self.transport.write(data)
 

@@ -27,7 +27,7 @@ UNKNOWN_LENGTH: Final = -1
 """The body's length is not known: chunked, or until the connection closes for an HTTP/1.0 client."""
 
 SERVER: Final = b"Server: bokeh-gateway\r\n"
-_BIG: Final = 8192
+_BIG: Final = 16384
 """From here on a chunk is handed over as it is; below, one joined write is cheaper."""
 
 _STATUS_LINES: Final = {
@@ -111,62 +111,35 @@ class Exchange(HTTPConnection):
         tunnelled: the answer was a 101, and the connection is a tunnel's now.
     """
 
-    __slots__ = (
-        "_chunking",
-        "_close_callback",
-        "_no_body",
-        "_owed",
-        "client",
-        "connection",
-        "delegate",
-        "ended",
-        "finished",
-        "forward_lines",
-        "head",
-        "keep",
-        "more_lines",
-        "opened",
-        "reason",
-        "received",
-        "refusal",
-        "route",
-        "secure",
-        "sent",
-        "started",
-        "status",
-        "tunnelled",
-        "user",
-        "watch",
-        "worker",
-    )
+    # What most exchanges never change stands here once, rather than being set for each of them.
+    delegate: HTTPMessageDelegate | None = None
+    status = 0
+    sent = 0
+    received = 0
+    worker = ""
+    reason = ""
+    user = ""
+    route = ""
+    refusal: Deny | None = None
+    opened = False
+    ended = False
+    finished = False
+    forward_lines = b""
+    more_lines = b""
+    watch: TunnelWatch | None = None
+    tunnelled = False
+    _chunking = False
+    _no_body = False
+    _owed = UNKNOWN_LENGTH
+    _close_callback: Callable[[], None] | None = None
 
     def __init__(self, connection: Downstream, head: RequestHead) -> None:
         self.connection = connection
         self.head = head
-        self.delegate: HTTPMessageDelegate | None = None
         self.started = monotonic()
         self.client = connection.remote_ip
         self.secure = connection.secure
-        self.status = 0
-        self.sent = 0
-        self.received = 0
-        self.worker = ""
-        self.reason = ""
-        self.user = ""
-        self.route = ""
-        self.refusal: Deny | None = None
         self.keep = head.keep_alive
-        self.opened = False
-        self.ended = False
-        self.finished = False
-        self.forward_lines = b""
-        self.more_lines = b""
-        self.watch: TunnelWatch | None = None
-        self.tunnelled = False
-        self._chunking = False
-        self._no_body = False
-        self._owed = UNKNOWN_LENGTH
-        self._close_callback: Callable[[], None] | None = None
 
     # The gateway's own endpoints.
 
@@ -236,6 +209,24 @@ class Exchange(HTTPConnection):
 
     def flush(self) -> None:
         self.connection.flush()
+
+    def whole(self, status: int, lines: list[bytes], chunks: list[bytes]) -> None:
+        """`open`, `body` for each chunk and `end` in one, for an answer that has a body; adds to `lines`."""
+        connection = self.connection
+        size = len(chunks[0]) if len(chunks) == 1 else sum(map(len, chunks))
+        self.status = status
+        self.opened = self.ended = True
+        self.sent = size
+        if self.more_lines:
+            lines.append(self.more_lines)
+        keep = self.keep = self.keep and not connection.last
+        if keep and self.head.minor:
+            lines += (connection.answer_lines, b"Content-Length: %d\r\n\r\n" % size, *chunks)
+        else:
+            how = b"keep-alive" if keep else b"close"
+            lines += (connection.answer_lines, b"Content-Length: %d\r\nConnection: %b\r\n\r\n" % (size, how), *chunks)
+        connection.send((_STATUS_LINES[status], *lines), size > _BIG)
+        connection.answered(self)
 
     def respond(self, status: int, headers: bytes, body: bytes = b"") -> None:
         """A whole answer of the gateway's own; `headers` are `Name: value\\r\\n` lines without framing."""

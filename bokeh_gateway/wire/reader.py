@@ -24,6 +24,10 @@ OVERSIZE_READ: Final = 1 << 20
 BLANK_LINES: Final = 4
 """Empty lines before a request that are overlooked; RFC 9112 section 2.2 asks for one."""
 END: Final = b"\r\n\r\n"
+_REPEATED: Final = 4096
+"""Bytes of header lines that a connection keeps, in case that the next request repeats them."""
+_TARGET: Final = bytes(range(0x21, 0x7F)).translate(None, b'#"<>\\^`{|}')
+"""Characters of a target that need no closer look."""
 
 
 class RequestReader:
@@ -41,6 +45,10 @@ class RequestReader:
         "_blank",
         "_body_left",
         "_has_head",
+        "_last",
+        "_last_lines",
+        "_last_pairs",
+        "_last_plain",
         "_limits",
         "_overhead",
         "_pairs",
@@ -69,6 +77,10 @@ class RequestReader:
         self._overhead = 0
         self._tail = b""
         self._upgraded = False
+        self._last: RequestHead | None = None
+        self._last_lines = b""
+        self._last_plain: list[bytes] = []
+        self._last_pairs: Pairs = []
         self.head: RequestHead | None = None
         self.chunks: list[bytes] = []
         self.complete = False
@@ -130,6 +142,27 @@ class RequestReader:
                 self._body_left -= len(piece)
         return data
 
+    def repeated(self, data: bytes) -> RequestHead | None:
+        """The head of a request that is `data` and nothing else, if it has the lines of the request before; else None.
+
+        Clients repeat their header lines.  The same bytes mean the same, so that llhttp, which found them good behind
+        the first line of a GET, need not read them again.  It is the last head with another target, until the next one.
+        """
+        head = self._last
+        lines = self._last_lines
+        if head is None or self.begun or not data.endswith(lines) or not data.startswith(b"GET /"):
+            return None
+        target = data[4 : -len(lines)]
+        if target.translate(None, _TARGET) or len(target) > self._limits.request_line:
+            return None
+        self.begun = self.complete = True
+        self.head = head
+        if head.plain is not self._last_plain or head.pairs is not self._last_pairs:
+            head.replace(self._last_plain, self._last_pairs)  # an endpoint had put others there
+        head.target = target
+        head.path, _, head.query = target.partition(b"?")
+        return head
+
     # httptools calls these while it reads; what they find is acted on when the piece at hand has been read.
 
     def on_url(self, url: bytes) -> None:
@@ -183,6 +216,9 @@ class RequestReader:
             )
         head = RequestHead(parser.get_method(), self._url, minor, self._pairs)
         self.head = head
+        if head.repeatable and not self._upgraded and size == len(piece) <= _REPEATED and piece.startswith(b"GET /"):
+            self._last, self._last_plain, self._last_pairs = head, head.plain, head.pairs
+            self._last_lines = piece[piece.find(b" HTTP/1.1\r\n") :]
         limit = limits.body_size
         if limit is not None and head.length > limit:
             raise too_big(head.length, limit)

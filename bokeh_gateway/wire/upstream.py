@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from bokeh_gateway.errors import GatewayError, WorkerBroken, WorkerClosed, WorkerRefused
-from bokeh_gateway.http.answer import AnswerHead, BadAnswer
+from bokeh_gateway.http.answer import AnswerHead, BadAnswer, read_answer
 from bokeh_gateway.http.head import Pairs
 from bokeh_gateway.wire.sweep import NEVER, Sweep
 from bokeh_gateway.wire.tunnel import HIGH_WATER, LOW_WATER, plain_transport
@@ -27,6 +27,8 @@ HEAD_LIMIT: Final = 64 * 1024
 """Bytes of an answer's head, as Tornado's own client allows; nginx gives 4 to 8 KB."""
 MAX_HEADERS: Final = 1000
 """Header lines of an answer."""
+PASSED_BY: Final = 64 * 1024
+"""Bytes still to come of a body of known length from which on it passes by the parser."""
 MAX_INTERIM: Final = 16
 """Interim (1xx) answers before the final one."""
 
@@ -39,6 +41,9 @@ class Consumer(Protocol):
     def answer_body(self, chunk: bytes) -> None: ...
     def answer_flush(self) -> None: ...
     def answer_end(self) -> None: ...
+    def answer_whole(self, head: AnswerHead, chunks: list[bytes]) -> None:
+        """Head, body and end in one."""
+
     def answer_upgraded(self, head: AnswerHead, early: bytes) -> None: ...
     def answer_failed(self, error: GatewayError) -> None: ...
     def hold_request(self) -> None: ...
@@ -57,13 +62,17 @@ class Upstream(asyncio.Protocol):
         "_head",
         "_head_only",
         "_interim",
+        "_left",
         "_pairs",
+        "_parsed",
         "_parser",
         "_passed",
+        "_read",
         "_reason",
         "_sent_whole",
         "due",
         "link",
+        "paused",
         "reused",
         "transport",
     )
@@ -74,28 +83,39 @@ class Upstream(asyncio.Protocol):
         self.link = link
         self.reused = False
         self.due = NEVER
+        self.paused = False
         self._consumer: Consumer | None = None
         self._parser = HttpResponseParser(self)
-        self._reset(head_only=False)
+        self._parsed = True
+        self._head_only = False
+        self._sent_whole = False
+        self._extra = False
+        self._left = 0
+        self._reset_parsed()
 
-    def _reset(self, *, head_only: bool) -> None:
+    def _reset_parsed(self) -> None:
+        self._parsed = False
         self._pairs: Pairs = []
         self._reason = b""
         self._head: AnswerHead | None = None
         self._passed = False
         self._chunks: list[bytes] = []
         self._complete = False
-        self._extra = False
+        self._read = 0
         self._interim = 0
         self._fed = 0
-        self._head_only = head_only
-        self._sent_whole = False
 
     # Asking.
 
-    def ask(self, consumer: Consumer, data: bytes, *, head_only: bool) -> None:
-        """Sends a request's head; the answer goes to `consumer`.  `head_only`: the answer to a HEAD has no body."""
-        self._reset(head_only=head_only)
+    def ask(self, consumer: Consumer, data: bytes, head_only: bool, whole: bool) -> None:
+        """Sends a request's head; the answer goes to `consumer`.
+
+        `head_only`: the answer to a HEAD has no body.  `whole`: the request has no body to come.
+        """
+        if self._parsed:
+            self._reset_parsed()
+        self._head_only = head_only
+        self._sent_whole = whole
         self._consumer = consumer
         self.due = NEVER
         self.transport.write(data)
@@ -113,6 +133,15 @@ class Upstream(asyncio.Protocol):
         self._consumer = None
         self.transport.abort()
 
+    def pause(self) -> None:
+        """Reads nothing for now."""
+        self.paused = True
+        self.transport.pause_reading()
+
+    def resume(self) -> None:
+        self.paused = False
+        self.transport.resume_reading()
+
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -127,6 +156,16 @@ class Upstream(asyncio.Protocol):
             self.link.forget(self)
             self.transport.abort()
             return
+        if self._left:
+            self._pass_body(consumer, data)
+            return
+        if not self._parsed:
+            end = data.find(b"\r\n\r\n", 0, HEAD_LIMIT)
+            head = read_answer(data, end) if end > 0 else None
+            if head is not None:
+                self._take_answer(consumer, head, data, end + 4)
+                return
+        self._parsed = True
         upgraded: int | None = None
         try:
             self._parser.feed_data(data)
@@ -144,23 +183,73 @@ class Upstream(asyncio.Protocol):
                 self._broken(consumer, f"the answer's head is over {HEAD_LIMIT} bytes or {MAX_HEADERS} lines")
             return
         if not self._passed:
-            if not self._may_pass(consumer, head, data, upgraded):
+            if (head.status == 101 or self._fed + len(data) > HEAD_LIMIT) and not self._may_pass(
+                consumer, head, data, upgraded
+            ):
+                return
+            if self._complete:
+                chunks, self._chunks = self._chunks, []
+                self._let_go(head)
+                consumer.answer_whole(head, chunks)
                 return
             self._passed = True
             consumer.answer_head(head)
             if self._consumer is not consumer:
                 return
         if self._chunks:
+            came = 0
             for chunk in self._chunks:
+                came += len(chunk)
                 consumer.answer_body(chunk)
             self._chunks = []
+            self._read += came
         if self._complete:
-            self._finish(consumer, head)
-        else:
+            self._let_go(head)
+            consumer.answer_end()
+            return
+        if head.length - self._read >= PASSED_BY:
+            self._left = head.length - self._read
+        consumer.answer_flush()
+
+    def _take_answer(self, consumer: Consumer, head: AnswerHead, data: bytes, start: int) -> None:
+        """A head that was read at once, with what came of its body from `start` on."""
+        wanted = 0 if self._bodiless(head) else head.length
+        came = len(data) - start
+        if came >= wanted:
+            self._extra = came > wanted
+            body = data[start : start + wanted]
+            self._let_go(head)
+            consumer.answer_whole(head, [body] if wanted else [])
+            return
+        self._parsed = self._passed = True
+        self._head = head
+        self._left = wanted - came
+        consumer.answer_head(head)
+        if self._consumer is consumer:
+            if came:
+                consumer.answer_body(data[start:])
             consumer.answer_flush()
 
+    def _pass_body(self, consumer: Consumer, data: bytes) -> None:
+        """The middle of a long body of known length: llhttp would only copy it."""
+        left = self._left - len(data)
+        if left < 0:
+            self._extra = True
+            data = data[:left]
+            left = 0
+        self._left = left
+        consumer.answer_body(data)
+        if left:
+            consumer.answer_flush()
+            return
+        if self._pairs:  # the parser read the head, and still waits for the body
+            self._parser = HttpResponseParser(self)
+        assert self._head is not None
+        self._let_go(self._head)
+        consumer.answer_end()
+
     def _may_pass(self, consumer: Consumer, head: AnswerHead, data: bytes, upgraded: int | None) -> bool:
-        if self._fed + len(data) > HEAD_LIMIT and sum(len(n) + len(v) + 4 for n, v in self._pairs) > HEAD_LIMIT:
+        if sum(len(n) + len(v) + 4 for n, v in self._pairs) > HEAD_LIMIT:
             self._broken(consumer, f"the answer's head is over {HEAD_LIMIT} bytes")
             return False
         if head.status == 101:
@@ -173,22 +262,23 @@ class Upstream(asyncio.Protocol):
             return False
         return True
 
-    def _finish(self, consumer: Consumer, head: AnswerHead) -> None:
+    def _let_go(self, head: AnswerHead) -> None:
+        """The answer has been read: the connection waits for the next request, or closes."""
         self._consumer = None
         if (
             head.keep_alive
             and self._sent_whole
             and not self._extra
+            and not self._left
             and (head.chunked or head.length >= 0 or self._bodiless(head))
         ):
-            if self._head_only and head.length:
+            if self._head_only and self._parsed and head.length:
                 # llhttp waits for the body that the head announced, and HEAD does not send.
                 self._parser = HttpResponseParser(self)
             self.link.release(self)
         else:
             self.link.forget(self)
             self.transport.abort()
-        consumer.answer_end()
 
     def _bodiless(self, head: AnswerHead) -> bool:
         return self._head_only or head.status in (204, 304)
@@ -312,10 +402,12 @@ class Link:
 
     def opened(self, upstream: Upstream) -> None:
         self._open.add(upstream)
+        self._sweep.watch(upstream)
 
     def opened_elsewhere(self, upstream: Upstream) -> None:
         """A tunnel has it now."""
         self._open.discard(upstream)
+        self._sweep.forget(upstream)
 
     def release(self, upstream: Upstream) -> None:
         """The answer has been read to its end: the connection may be used again."""
@@ -324,9 +416,9 @@ class Link:
             upstream.transport.close()
             return
         upstream.due = self._sweep.now + IDLE_TIME
-        upstream.transport.resume_reading()
+        if upstream.paused:
+            upstream.resume()
         self._idle.append(upstream)
-        self._sweep.watch(upstream)
 
     def forget(self, upstream: Upstream) -> None:
         self._open.discard(upstream)
