@@ -138,7 +138,7 @@ class LogWriter:
     def _write_lines(self, lines: list[str]) -> None:
         written = 0
         try:
-            for chunk, count in _chunks(lines, _PIPE_BUF if self._divides() else BATCH_SIZE * 2):
+            for chunk, count in _chunks(lines, _PIPE_BUF) if self._divides() else [_together(lines)]:
                 self._write_all(chunk)
                 written += count
         except OSError as exc:
@@ -198,6 +198,11 @@ def _open(path: str) -> int:
             return -1
     # Not waiting: a FIFO that nobody reads is an error now, not a start that hangs.
     return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o640)
+
+
+def _together(lines: list[str]) -> tuple[bytes, int]:
+    """All lines as UTF-8, and their count."""
+    return ("\n".join(lines) + "\n").encode("utf-8", "backslashreplace"), len(lines)
 
 
 def _chunks(lines: list[str], size: int) -> list[tuple[bytes, int]]:
