@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
+import ssl
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,6 +14,7 @@ import psutil
 import pytest
 
 from tests.support.bokeh_client import get
+from tests.support.certificates import make_certificate
 from tests.support.gateway import GatewayProcess
 from tests.support.ports import free_port
 from tests.support.scrape import figures, total
@@ -151,3 +154,27 @@ def test_the_figures_of_all_processes_are_on_one_page(echo, tmp_path):
         assert sum(v for (name, _), v in found.items() if name == "requests_total") == 30
         assert found["config_last_reload_ok", ""] == 1
         assert found["worker_up", f'worker="echo/127.0.0.1:{echo.port}"'] == 1
+
+
+def test_tls_sessions_are_no_failure_whichever_process_gets_them(echo, tmp_path):
+    """A ticket that another process gave is not understood there: a full handshake, never an error."""
+    pair = make_certificate(tmp_path / "pair")
+    text = config(echo).replace(
+        "[pool.echo]",
+        f'[tls]\nlisten = ["127.0.0.1:{free_port()}"]\ncertfile = "{pair.certfile}"\nkeyfile = "{pair.keyfile}"\n'
+        "redirect_http = false\n[pool.echo]",
+    )
+    with GatewayProcess(text, tmp_path / "gateway") as gateway:
+        session: ssl.SSLSession | None = None
+        resumed = 0
+        for _ in range(24):
+            with (
+                socket.create_connection(("127.0.0.1", gateway.tls_port), timeout=20) as plain,
+                pair.client.wrap_socket(plain, server_hostname="localhost", session=session) as client,
+            ):
+                client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+                while client.recv(65536):
+                    pass
+                resumed += bool(client.session_reused)
+                session = client.session
+        assert 0 < resumed < 24, "the same process takes its own tickets, the other gives new ones"

@@ -65,6 +65,32 @@ def test_an_upgrade_keeps_workers_sessions_and_websockets(echo, tmp_path):
     assert talkers.score.wrong == []
 
 
+def test_all_at_once(echo, tmp_path):
+    """Reloads, a deploy of another pool and an upgrade: none closed, no message lost or out of order."""
+    text = config(echo, processes=2, more=demo())
+    with Reloaded(text, tmp_path) as gateway:
+        pause = 0.05 if COUNT < 500 else 2.0
+        with Talkers(gateway.url("/talk").replace("http", "ws"), COUNT, pause) as talkers:
+            before = [sum(process.num_fds() for process in gateway.processes()), gateway.memory()]
+            for number in range(20):
+                gateway.reload(text.replace('drain = "1 s"', f'drain = "1 s"\nheader = "{number + 10} s"'))
+            deployed = text.replace("args = []", 'args = ["--log-level=debug"]')
+            old = set(gateway.workers())
+            gateway.reload(deployed)
+            wait_until(lambda: gateway.workers() and not old & set(gateway.workers()), "the deploy is done", 90)
+            talkers.wait_round()
+            upgrade(gateway)
+            talkers.wait_round()
+            assert total(gateway.metrics_port, "tunnels_open") == COUNT
+        assert (talkers.score.closed, talkers.score.wrong) == (0, [])
+        print(f"{COUNT} WebSockets, {talkers.score.echoed} messages echoed")
+        wait_until(lambda: len(gateway.processes()) == 3, "those left behind end")
+        wait_until(lambda: total(gateway.metrics_port, "tunnels_open") == 0, "none is counted")
+        after = [sum(process.num_fds() for process in gateway.processes()), gateway.memory()]
+        assert after[0] <= before[0], "descriptors are back"
+        assert after[1] <= before[1] * 1.05, "memory is back"
+
+
 def test_after_an_upgrade_the_end_leaves_nothing(echo, tmp_path):
     gateway = Reloaded(config(echo, more=demo()), tmp_path)
     gateway.start()
