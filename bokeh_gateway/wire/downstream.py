@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
+import struct
 from typing import TYPE_CHECKING, Any, Final
 
 from tornado.httputil import HTTPInputError
@@ -455,8 +457,18 @@ class Downstream(asyncio.Protocol):
             self.exchange = None
             self.edge.on_done(exchange)
         self.state = GONE
-        self.transport.close()
+        if exchange.ends_with_connection:
+            self._reset()
+        else:
+            self.transport.close()
         self.due = self.edge.sweep.now + LINGER_TIME
+
+    def _reset(self) -> None:
+        """Ends with a reset: where the end of the connection is the end of the answer, nothing else tells of a cut."""
+        bound = self.transport.get_extra_info("socket")
+        if bound is not None:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.transport.abort()
 
     def hold_body(self) -> None:
         """The endpoint takes no more of the body for now."""

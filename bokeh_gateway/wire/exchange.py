@@ -240,6 +240,11 @@ class Exchange(HTTPConnection):
             self.connection.out += (_STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status, *lines, b"\r\n")
             self.connection.flush()
 
+    @property
+    def ends_with_connection(self) -> bool:
+        """Whether the answer under way has no other end: HTTP/1.0, and nobody knows its length."""
+        return self.opened and not self._chunking and not self._no_body and self._owed < 0
+
     def abort(self) -> None:
         """Cuts the connection, so that the client sees that the answer is not whole."""
         self.ended = True

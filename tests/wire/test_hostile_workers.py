@@ -219,6 +219,19 @@ def test_what_is_no_answer_is_a_502_and_no_byte_of_it_is_relayed(
     assert workers[name].requests
 
 
+def read_to_the_end(client: socket.socket) -> None:
+    while client.recv(65536):
+        pass
+
+
+def test_up04_a_cut_answer_to_http_1_0_ends_with_a_reset(gateway: GatewayProcess) -> None:
+    """Its client takes the end of the connection for the end of the body: only a reset tells it otherwise."""
+    with socket.create_connection(("127.0.0.1", gateway.port), timeout=30) as client:
+        client.sendall(b"GET /up04-chunked HTTP/1.0\r\nHost: localhost\r\n\r\n")
+        with pytest.raises(ConnectionResetError):
+            read_to_the_end(client)
+
+
 @pytest.mark.parametrize(
     "name",
     [
