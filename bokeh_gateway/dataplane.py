@@ -122,6 +122,7 @@ class DataPlane:
         folders = {str(route.static): StaticFolder(route.static) for route in config.route if route.static}
         secrets = config.sessions.secrets
         rate = limits.sessions_per_client_per_minute
+        self.fleet.token_lifetime = config.sessions.token_expiration
         settings = DispatchSettings(
             router=Router(self._mounts(config)),
             fleet=self.fleet,

@@ -314,8 +314,8 @@ class Limits(Table):
     """Open connections of one client address; None: no limit, an office may stand behind one address."""
     sessions_per_client_per_minute: CountOrNone = None
     """New sessions (pages) of one client address; each one runs the app's script."""
-    token_warn_size: Size = 32 * KIB
-    """A longer token is said in the log: it carries the page request's headers and cookies, and workers take 64 KiB."""
+    token_warn_size: Size = 8 * KIB
+    """A longer token is said in the log: proxies in front, nginx among them, often take no longer header line."""
 
 
 class Timeouts(Table):

@@ -78,7 +78,7 @@ class DispatchSettings:
     mixed: MixedContent = field(default_factory=MixedContent)
     reconnect: Reconnect | None = None
     """Brings pages back whose token has expired; None: they are refused."""
-    token_warn_size: int = 32 * 1024
+    token_warn_size: int = 8 * 1024
     on_open: Callable[[Exchange], None]
     on_close: Callable[[Exchange, Tunnel], None]
 

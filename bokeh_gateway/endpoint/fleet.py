@@ -73,6 +73,8 @@ class Fleet:
         """Requests that wait for a worker."""
         self.on_found: Callable[[Worker], None] | None = None
         """Told when this process found out by itself that a worker is gone or back; the master wants to know."""
+        self.token_lifetime = NEVER
+        """Seconds: a page that takes longer to come is of no use to its browser."""
         self.tunnels: dict[Tunnel, Worker] = {}
         self._board = board
         self._row = board.row(row)

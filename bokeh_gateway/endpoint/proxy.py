@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from http.client import responses
+from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from tornado.httputil import HTTPMessageDelegate
@@ -395,6 +396,15 @@ class Proxy(HTTPMessageDelegate):
         if session_id != self.session_id:
             self.fleet.learn(worker, session_id)
         self.fleet.page_served(worker, session_id)
+        took = monotonic() - self.exchange.started
+        if took > self.fleet.token_lifetime:
+            log.warning(
+                "%s: the page took %.1f s, longer than its token lives: its WebSocket is too late. "
+                'Setting: [sessions] token_expiration = "%g s"',
+                self.exchange.head.path.decode("latin-1"),
+                took,
+                2 * took,
+            )
 
     def _location(self, location: bytes) -> bytes:
         """A redirect to where the client can follow it: never to a worker's own address, and below a stripped mount."""
