@@ -83,7 +83,7 @@ class Proxy(HTTPMessageDelegate):
 
     def begin(self) -> None:
         """The head has been read: finds a worker and sends it on.  If `exchange.finished`, no body follows."""
-        self._whole = self.exchange.finished
+        self._whole = self.exchange.finished or not self.exchange.head.has_body
         worker = self._choose()
         if worker is None:
             self._no_worker(f"none of its {len(self.pool.workers)} workers can be used now")
@@ -269,7 +269,7 @@ class Proxy(HTTPMessageDelegate):
 
     def answer_head(self, head: AnswerHead) -> None:
         exchange = self.exchange
-        if not exchange.finished:
+        if exchange.head.has_body and not exchange.finished:
             exchange.keep = False  # an early answer: what is still to come of the body is not read
         lines = self._answer_lines(head)
         exchange.open(head.status, lines, head.length if not head.chunked else UNKNOWN_LENGTH, head.reason)
@@ -316,9 +316,7 @@ class Proxy(HTTPMessageDelegate):
     def answer_whole(self, head: AnswerHead, chunks: list[bytes]) -> None:
         exchange = self.exchange
         status = head.status
-        if not (self._AT_ONCE and exchange.finished and chunks and status in WITH_BODY) or (
-            exchange.head.method == b"HEAD"
-        ):
+        if not (self._AT_ONCE and self._whole and chunks and status in WITH_BODY) or exchange.head.method == b"HEAD":
             self.answer_head(head)
             for chunk in chunks:
                 self.answer_body(chunk)
@@ -450,7 +448,7 @@ class Proxy(HTTPMessageDelegate):
         if exchange.opened:
             exchange.abort()
             return
-        if not exchange.finished:
+        if exchange.head.has_body and not exchange.finished:
             exchange.keep = False
         headers, body = explain(error.status, accept=exchange.head.get(b"accept") or b"")
         exchange.respond(error.status, headers, body)

@@ -23,10 +23,10 @@ from tests.support.workers import APPS, RunRecord
 SECRET = "a-secret-key-that-nobody-may-read"
 
 
-def supervised(record: RunRecord, folder: Path, workers: int = 3, more: str = "") -> GatewayProcess:
+def supervised(record: RunRecord, folder: Path, workers: int = 3, more: str = "", hold: str = "15 s") -> GatewayProcess:
     text = (
         f'[gateway]\nlisten = ["127.0.0.1:0"]\n[pool.apps]\nserve = ["{APPS / "recorder.py"}"]\nworkers = {workers}\n'
-        f'env = {{ TEST_RUN_RECORD = "{record.path}" }}\n'
+        f'hold = "{hold}"\nenv = {{ TEST_RUN_RECORD = "{record.path}" }}\n'
         f'[sessions]\nmode = "signed"\nsecret_key = "{SECRET}"\n[timeouts]\ndrain = "1 s"\n{more}'
     )
     return GatewayProcess(text, folder)
@@ -166,7 +166,7 @@ def test_wf04_an_app_that_does_not_import_is_named_with_its_last_words(tmp_path:
 
 def test_wl07_all_are_killed_and_the_page_recovers_alone(tmp_path: Path) -> None:
     record = RunRecord(tmp_path / "runs")
-    with supervised(record, tmp_path, workers=1) as gateway:
+    with supervised(record, tmp_path, workers=1, hold="0 s") as gateway:
         url = gateway.url("/recorder")
         with view_page(url):
             pass
