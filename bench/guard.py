@@ -99,7 +99,10 @@ def kept(path: Path = RECORD) -> dict[str, Any]:
 
 
 def slower(now: Mapping[str, float], before: Mapping[str, float]) -> list[str]:
-    """A sentence for each case whose Python code calls more than it did."""
+    """A sentence for each case whose Python code calls more than it did, or where none was counted."""
+    blind = [f"{name}: no call of Python code was counted" for name, calls in now.items() if calls < 1]
+    if blind:
+        return blind
     limits = {name: before.get(name, 0.0) * PYTHON_MARGIN + 1 for name in now}
     return [
         f"{name}: {calls:.1f} calls of Python code, at most {limits[name]:.1f} allowed"

@@ -20,7 +20,6 @@ RAMP_START: Final = 0.1
 class Verdict(StrEnum):
     """What a probe changed."""
 
-    SAME = "same"
     UP = "up"
     DOWN = "down"
     SLOW = "slow"
@@ -36,7 +35,6 @@ class HealthSettings:
     rise: int = 1
     fall: int = 3
     max_lag: float = 2.0
-    failures: int = 5
 
 
 @dataclass(slots=True)
@@ -89,7 +87,6 @@ class Health:
 class Breaker:
     """What real requests saw of one worker: closed, open until `trial_at`, or half-open while a trial runs."""
 
-    failures_allowed: int
     trial_at: float | None = None
     """When one request may try it; None: it is in use."""
     trials: int = 0

@@ -38,19 +38,9 @@ def is_static(path: bytes) -> bool:
     return _STATIC in path
 
 
-def is_websocket(path: bytes) -> bool:
-    """Where an app's WebSocket is opened."""
-    return path.endswith(_WEBSOCKET)
-
-
 def is_autoload(path: bytes) -> bool:
     """The script that embeds an app in a foreign page: creates a session, as a page does."""
     return path.endswith(_AUTOLOAD)
-
-
-def is_metadata(path: bytes) -> bool:
-    """The app's metadata: creates no session."""
-    return path.endswith(_METADATA)
 
 
 def static_tail(path: bytes) -> bytes | None:

@@ -68,17 +68,6 @@ def certificate_warnings(tls: Tls) -> Iterator[str]:
             yield f"{pair.key}.certfile: {pair.certfile} expires in {left.days} days"
 
 
-def certificate_names(certfile: Path) -> tuple[str, ...]:
-    """The DNS names and IP addresses in a certificate, lower case; empty when it cannot be read."""
-    try:
-        chain = x509.load_pem_x509_certificates(certfile.read_bytes())
-        names = chain[0].extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (OSError, ValueError, x509.ExtensionNotFound):
-        return ()
-    addresses = tuple(str(ip) for ip in names.get_values_for_type(x509.IPAddress))
-    return tuple(name.lower() for name in names.get_values_for_type(x509.DNSName)) + addresses
-
-
 def _check_pair(pair: Pair) -> Iterator[ConfigError]:
     try:
         leaf = _chain(pair)[0]

@@ -48,8 +48,6 @@ from bokeh_gateway.config.fields import (
 from bokeh_gateway.config.table import Table as Table
 from bokeh_gateway.units import KIB, MIB
 
-DAY = 86400.0
-
 
 class Gateway(Table):
     """[gateway]: the gateway itself."""

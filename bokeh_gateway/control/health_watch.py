@@ -72,12 +72,6 @@ class HealthWatch:
         health = self._health.get(worker)
         return None if health is None else health.lag
 
-    def was_refused(self, worker: str) -> None:
-        """A request found nobody there: the worker is down until probes say otherwise."""
-        health = self._health.get(worker)
-        if health is not None:
-            health.up, health.successes = False, 0
-
     async def _run(self, target: Target, health: Health) -> None:
         while True:
             await asyncio.sleep(target.interval * (1 + JITTER * (2 * random.random() - 1)))

@@ -34,4 +34,4 @@ def probe_target(worker: str, address: Address, pool: Pool, metadata: tuple[str,
 def health_settings(pool: Pool) -> HealthSettings:
     """[pool.<name>.health] as decisions use it."""
     health = pool.health
-    return HealthSettings(rise=health.rise, fall=health.fall, max_lag=health.max_lag, failures=health.failures)
+    return HealthSettings(rise=health.rise, fall=health.fall, max_lag=health.max_lag)

@@ -6,7 +6,7 @@ Sources: RFC 7517, RFC 8725 sections 3.1 and 3.2.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -125,8 +125,3 @@ def _algorithms(material: object) -> frozenset[str]:
     if isinstance(material, (ed25519.Ed25519PublicKey, ed448.Ed448PublicKey)):
         return frozenset({"EdDSA"})
     return frozenset()
-
-
-def usable(keys: Iterable[Key], algorithms: frozenset[str]) -> bool:
-    """Whether any of the keys is for any of the algorithms."""
-    return any(key.algorithms & algorithms for key in keys)

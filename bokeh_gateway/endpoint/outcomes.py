@@ -42,7 +42,7 @@ class Outcomes:
         if not any(other.available for other in pool.workers if other is not worker):
             return
         if breaker is None:
-            breaker = self._breakers[worker] = Breaker(allowed)
+            breaker = self._breakers[worker] = Breaker()
         elif breaker.trial_at is not None and now < breaker.trial_at:
             return  # of a request that was under way when the worker went out of use
         wait = breaker.opened(now)

@@ -93,7 +93,7 @@ class WebSocketProxy(Proxy):
         connection = exchange.connection
         connection.out += (_SWITCH, connection.answer_lines, exchange.more_lines, *head.plain, b"\r\n")
         exchange.status = 101
-        exchange.opened = exchange.ended = exchange.tunnelled = True
+        exchange.opened = exchange.ended = True
         self._upstream = None
         self._end()
         from_browser = connection.detach()

@@ -104,9 +104,6 @@ class Metrics(Collector):
         self.pages_without_websocket = Counters(
             "pages_without_websocket", "Pages whose WebSocket did not come in time.", ("worker",)
         )
-        self.late_websockets = Counters(
-            "late_websockets", "WebSockets that came after their page was given up.", ("worker",)
-        )
         self.worker_up = Counters("worker_up", "1 while the worker answers.", ("worker",), gauge=True)
         self.worker_restarts = Counters("worker_restarts", "Workers started again.", ("worker", "reason"))
         self.affinity_moved = Counters(

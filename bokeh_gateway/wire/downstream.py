@@ -48,7 +48,6 @@ EARLY_FRAMES: Final = 64 * 1024
 """Bytes that may wait for a worker to agree to an upgrade."""
 MIN_RATE: Final = 100
 """Bytes a second below which a body, or the taking of an answer, counts as stalled."""
-BIG_WRITE: Final = 16 * 1024
 
 
 class Downstream(asyncio.Protocol):
@@ -142,7 +141,7 @@ class Downstream(asyncio.Protocol):
             if state == HEAD and not self._paused:
                 head = self._reader.repeated(data)
                 if head is not None:
-                    self._start_repeated(head)
+                    self._start(head)
                     return
             self._receive(data)
         elif state <= UPGRADE:
@@ -269,26 +268,6 @@ class Downstream(asyncio.Protocol):
             else:
                 self._wait_for(delegate.headers_received(exchange.start_line(), LazyHeaders(head.pairs)))
         except Exception as error:  # noqa: BLE001  one request's bug must not take the connection's loop with it
-            self._crashed(exchange, error)
-        if self.exchange is exchange:
-            self._deliver(exchange)
-
-    def _start_repeated(self, head: RequestHead) -> None:
-        """`_start` for what most requests are: a head, and no more."""
-        edge = self.edge
-        exchange = self.exchange = Exchange(self, head)
-        exchange.finished = True
-        self.state = WAIT
-        self.due = edge.sweep.now + edge.timeouts.response
-        try:
-            delegate = exchange.delegate = edge.delegate.start_request(self, exchange)
-            begin = getattr(delegate, "begin", None)
-            if begin is not None:
-                begin()
-                return
-            exchange.finished = False
-            self._wait_for(delegate.headers_received(exchange.start_line(), LazyHeaders(head.pairs)))
-        except Exception as error:  # noqa: BLE001  as above
             self._crashed(exchange, error)
         if self.exchange is exchange:
             self._deliver(exchange)

@@ -108,7 +108,6 @@ class Exchange(HTTPConnection):
         worker, reason, user: for the log.
         keep: whether the connection stays open after the answer.
         opened, ended: whether the answer's head, its end has been written; finished: whether the request has been read.
-        tunnelled: the answer was a 101, and the connection is a tunnel's now.
     """
 
     # What most exchanges never change stands here once, rather than being set for each of them.
@@ -127,7 +126,6 @@ class Exchange(HTTPConnection):
     forward_lines = b""
     more_lines = b""
     watch: TunnelWatch | None = None
-    tunnelled = False
     _chunking = False
     _no_body = False
     _owed = UNKNOWN_LENGTH

@@ -47,3 +47,18 @@ def test_one_call_more_is_said(calls: dict[str, float], dearer: bool) -> None:
 def test_a_case_without_record_is_said() -> None:
     """Otherwise a new case would pass for ever."""
     assert "not in the record" in guard.dearer({"new": {"read": 1.0}}, {})[0]
+
+
+@pytest.mark.parametrize(
+    ("calls", "said"),
+    [
+        pytest.param(100.0, "", id="same"),
+        pytest.param(104.0, "", id="within-the-margin"),
+        pytest.param(120.0, "at most 106.0 allowed", id="more"),
+        pytest.param(0.0, "no call of Python code was counted", id="blind"),
+    ],
+)
+def test_more_python_code_is_said_and_so_is_a_count_of_nothing(calls: float, said: str) -> None:
+    """A counter that looks at the wrong process would pass for ever."""
+    assert said in "".join(guard.slower({"get": calls}, {"get": 100.0}))
+    assert bool(said) is bool(guard.slower({"get": calls}, {"get": 100.0}))

@@ -23,7 +23,7 @@ from websockets.sync.client import connect
 from tests.support.bokeh_client import get
 from tests.support.gateway import GatewayProcess
 from tests.support.raw import raw_exchange
-from tests.support.recording import Recorded, RecordingWorker, Side, answer, switching
+from tests.support.recording import RecordingWorker, either
 from tests.support.waiting import wait_until
 
 SECRET = "a secret of more than thirty-two bytes"
@@ -79,16 +79,6 @@ def key_server() -> Iterator[KeyServer]:
     server.server.shutdown()
     server.server.server_close()
     thread.join()
-
-
-async def either(request: Recorded, side: Side) -> None:
-    if request.is_upgrade:
-        await side.send(switching(request))
-        await side.wait_end()
-        side.close()
-        return
-    await side.body(request)
-    await side.send(answer())
 
 
 CONFIG = """

@@ -29,7 +29,7 @@ from websockets.sync.client import connect
 from tests.support.bokeh_client import get, http_session
 from tests.support.gateway import GatewayProcess
 from tests.support.raw import raw_exchange
-from tests.support.recording import Recorded, RecordingWorker, Side, answer, switching
+from tests.support.recording import RecordingWorker, either
 from tests.support.waiting import GENEROUS, wait_until
 
 KEY = rsa.generate_private_key(65537, 2048)
@@ -208,16 +208,6 @@ path = "/bosses"
 pool = "site"
 groups = ["bosses"]
 """
-
-
-async def either(request: Recorded, side: Side) -> None:
-    if request.is_upgrade:
-        await side.send(switching(request))
-        await side.wait_end()
-        side.close()
-        return
-    await side.body(request)
-    await side.send(answer())
 
 
 @pytest.fixture(scope="module")

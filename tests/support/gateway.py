@@ -75,6 +75,15 @@ class GatewayProcess(Process):
         finally:
             self.kill()
 
+    def kill_master(self, within: float = GENEROUS) -> int:
+        """SIGKILL for the master; returns how many processes it was with all that it had started, and all are gone."""
+        family = [psutil.Process(self.pid), *psutil.Process(self.pid).children(recursive=True)]
+        self.signal(signal.SIGKILL)
+        self.wait_exit()
+        _, alive = psutil.wait_procs(family, timeout=within)
+        assert alive == []
+        return len(family)
+
     def assert_no_traceback(self) -> None:
         """Lines of supervised workers carry a prefix, so a line that begins with Traceback is the gateway's own."""
         assert not re.search(r"^Traceback ", self.stderr, re.MULTILINE), self.report(200)

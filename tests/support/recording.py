@@ -160,6 +160,16 @@ def switching(request: Recorded, *headers: str) -> bytes:
     return "\r\n".join(lines).encode() + b"\r\n\r\n"
 
 
+async def either(request: Recorded, side: Side) -> None:
+    """200 for a request; 101 for an upgrade, and then nothing until the other side ends it."""
+    if not request.is_upgrade:
+        await ok(request, side)
+        return
+    await side.send(switching(request))
+    await side.wait_end()
+    side.close()
+
+
 class RecordingWorker:
     """Listens on a TCP port of 127.0.0.1 or a unix socket, in a thread of its own, until its `with` block ends.
 

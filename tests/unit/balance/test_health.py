@@ -44,7 +44,7 @@ def test_a_probe_that_still_waits_shows_a_blocked_loop() -> None:
 
 
 def test_trials_come_later_with_each_that_fails() -> None:
-    breaker = Breaker(5)
+    breaker = Breaker()
     assert not breaker.trial_due(1e9)
     waits = [breaker.opened(now=100.0) for _ in range(6)]
     assert waits[:2] == [TRIAL_AFTER, 2 * TRIAL_AFTER]

@@ -35,9 +35,7 @@ def test_a_path_is_an_app_and_what_is_asked_of_it(path: bytes, expected: AppPath
     assert paths.app_path(path) == expected.app
     assert paths.is_static(path) is (expected.kind is Kind.STATIC)
     if expected.kind is not Kind.STATIC:
-        assert paths.is_websocket(path) is (expected.kind is Kind.WEBSOCKET)
         assert paths.is_autoload(path) is (expected.kind is Kind.AUTOLOAD)
-        assert paths.is_metadata(path) is (expected.kind is Kind.METADATA)
 
 
 @pytest.mark.parametrize(

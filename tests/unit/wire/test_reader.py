@@ -190,3 +190,88 @@ def test_five_gateways_on_the_way_are_a_loop() -> None:
     with pytest.raises(BadHead) as caught:
         RequestHead(b"GET", b"/", 1, [*pairs, *[(b"Via", b"1.1 bokeh-gateway")] * 4])
     assert caught.value.status == 508
+
+
+HEAD_READ = ("method", "target", "path", "query", "minor", "host", "plain", "origins", "protocols", "session_ids")
+
+
+def fresh(data: bytes) -> RequestHead | None:
+    """The head of a reader that has read nothing before; None where `data` is not one whole request."""
+    reader = RequestReader(Limits())
+    try:
+        rest = reader.feed(data)
+    except BadHead:
+        return None
+    return reader.head if reader.complete and not rest else None
+
+
+def test_repeated_lines_are_read_as_if_they_were_new() -> None:
+    """What `repeated` takes without llhttp, llhttp takes too, and reads the same."""
+
+    @ONCE
+    @given(
+        requests(), TARGETS, st.sampled_from([b"GET", b"POST", b"get", b"HEAD"]), st.sampled_from([b"", b"x", b"\r\n"])
+    )
+    def check(first: bytes, target: bytes, method: bytes, behind: bytes) -> None:
+        reader = RequestReader(Limits())
+        try:
+            rest = reader.feed(first)
+        except BadHead:
+            return
+        if not reader.complete:
+            return
+        reader.next()
+        request = first[: len(first) - len(rest)]
+        again = method + b" " + target + request[request.find(b" HTTP/") :] + behind
+        head = reader.repeated(again)
+        if head is None:
+            return
+        expected = fresh(again)
+        assert expected is not None, again
+        assert [getattr(head, name) for name in HEAD_READ] == [getattr(expected, name) for name in HEAD_READ], again
+
+    keep_on(check)
+
+
+LINES = b" HTTP/1.1\r\nHost: localhost\r\nX-A: b\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "taken"),
+    [
+        pytest.param(b"GET /a" + LINES, b"GET /b?c=d" + LINES, True, id="another-target"),
+        pytest.param(b"GET /a" + LINES, b"GET /b" + LINES + b"GET /c", False, id="pipelined"),
+        pytest.param(b"GET /a" + LINES, b"GET /b" + LINES.replace(b"b\r", b"c\r"), False, id="other-lines"),
+        pytest.param(b"GET /a" + LINES, b"GET /b HTTP/1.1\r\nHost: evil\r\n\r\nGET /c" + LINES, False, id="two-in-one"),
+        pytest.param(b"GET /a" + LINES, b"GET /b\xff" + LINES, False, id="high-byte"),
+        pytest.param(b"GET /a" + LINES, b"GET /b c" + LINES, False, id="space"),
+        pytest.param(b"GET /a" + LINES, b"GET http://localhost/b" + LINES, False, id="absolute"),
+        pytest.param(b"GET /a" + LINES, b"GET /" + b"b" * 40_000 + LINES, False, id="too-long"),
+        pytest.param(b"POST /a" + LINES, b"GET /b" + LINES, False, id="after-a-post"),
+        pytest.param(
+            b"GET /a" + LINES.replace(b"X-A: b", b"Content-Length: 1") + b"x",
+            b"GET /b" + LINES.replace(b"X-A: b", b"Content-Length: 1"),
+            False,
+            id="after-a-body",
+        ),
+    ],
+)
+def test_only_a_lone_get_with_the_same_lines_is_taken_as_repeated(first: bytes, then: bytes, taken: bool) -> None:
+    reader = RequestReader(Limits())
+    assert reader.feed(first) == b""
+    assert reader.complete
+    reader.next()
+    assert (reader.repeated(then) is not None) is taken
+
+
+def test_lines_that_an_endpoint_replaced_are_there_again() -> None:
+    """The sign-in puts a user's name into `plain`: the next request of the connection must not inherit it."""
+    reader = RequestReader(Limits())
+    reader.feed(b"GET /a" + LINES)
+    head = reader.head
+    assert head is not None
+    head.plain = [*head.plain, b"X-Forwarded-User", b": ", b"ada", b"\r\n"]
+    reader.next()
+    again = reader.repeated(b"GET /a" + LINES)
+    assert again is not None
+    assert again.plain == [b"X-A", b": ", b"b", b"\r\n"]
