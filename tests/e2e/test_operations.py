@@ -1,0 +1,73 @@
+"""What the README tells an operator: log files that are rotated, and the addresses that a machine asks."""
+
+from __future__ import annotations
+
+import signal
+from itertools import count
+from pathlib import Path
+
+import pytest
+import requests
+
+from tests.support.gateway import GatewayProcess
+from tests.support.ports import free_port
+from tests.support.recording import RecordingWorker
+from tests.support.waiting import wait_until
+
+
+def config(worker: str, more: str) -> str:
+    return f"""
+[gateway]
+listen = ["127.0.0.1:0"]
+processes = 2
+[pool.site]
+kind = "http"
+servers = ["{worker}"]
+hold = "0 s"
+{more}"""
+
+
+def test_usr1_opens_the_log_again_in_every_process(tmp_path: Path) -> None:
+    log, moved = tmp_path / "access.log", tmp_path / "access.log.1"
+    with (
+        RecordingWorker() as worker,
+        GatewayProcess(config(worker.address, f'[log]\naccess = "{log}"\n'), tmp_path / "gateway") as gateway,
+    ):
+        rounds = count()
+
+        def of_a_round() -> tuple[int, int]:
+            """How many of 16 requests, on connections of their own, are in the moved file and in the present one."""
+            path = f"/round-{next(rounds)} "
+            for _ in range(16):
+                assert requests.get(gateway.url(path.strip()), timeout=30).status_code == 200
+
+            def found() -> tuple[int, int]:
+                old, new = (file.read_text() if file.exists() else "" for file in (moved, log))
+                return old.count(path), new.count(path)
+
+            wait_until(lambda: sum(found()) == 16, "every request is logged once")
+            return found()
+
+        assert of_a_round() == (0, 16)
+        log.rename(moved)
+        gateway.signal(signal.SIGUSR1)
+        wait_until(lambda: of_a_round() == (0, 16), "both processes write the new file")
+        assert "/round-0 " in moved.read_text()
+
+
+@pytest.mark.parametrize(
+    ("alive", "ready"), [pytest.param(True, 200, id="worker"), pytest.param(False, 503, id="none")]
+)
+def test_livez_and_readyz_answer_on_the_metrics_address(tmp_path: Path, alive: bool, ready: int) -> None:
+    metrics = free_port()
+    with RecordingWorker() as worker:
+        address = worker.address if alive else f"127.0.0.1:{free_port()}"
+        text = config(address, f'[metrics]\nlisten = ["127.0.0.1:{metrics}"]\n')
+        with GatewayProcess(text, tmp_path) as gateway:
+
+            def status(path: str) -> int:
+                return requests.get(f"http://127.0.0.1:{metrics}{path}", timeout=30).status_code
+
+            requests.get(gateway.url("/"), timeout=30)
+            wait_until(lambda: status("/readyz") == ready, f"readyz is {ready}")
+            assert status("/livez") == 200
