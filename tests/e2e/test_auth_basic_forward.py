@@ -116,7 +116,7 @@ def gateway(
     [
         pytest.param("/basic/x", "ada", "correct", 200, id="scrypt"),
         pytest.param("/basic/x", "grace", "battery", 200, id="argon2"),
-        pytest.param("/basic/x", "ada", "wrong", 401, id="wrong-password"),
+        pytest.param("/basic/x", "ada", "not-hers", 401, id="wrong-password"),
         pytest.param("/basic/x", "nobody", "correct", 401, id="unknown-user"),
         pytest.param("/team/x", "grace", "battery", 200, id="in-the-group"),
         pytest.param("/team/x", "ada", "correct", 403, id="not-in-the-group"),
@@ -125,8 +125,10 @@ def gateway(
 def test_passwords(
     gateway: GatewayProcess, worker: RecordingWorker, path: str, user: str, password: str, status: int
 ) -> None:
+    said = len(gateway.stdout)
     found = get(gateway.url(path), auth=(user, password))
     assert found.status_code == status
+    wait_until(lambda: f'"GET {path} HTTP/1.1" {status} ' in gateway.stdout[said:], "the request is logged")
     if status == 200:
         assert worker.requests[0].get("x-forwarded-user") == user
         assert worker.requests[0].get("authorization") is None

@@ -275,7 +275,9 @@ class RecordingWorker:
                 task.cancel()
             self._loop.run_until_complete(asyncio.gather(*self._tasks, return_exceptions=True))
             for side in self._sides.values():
-                side.writer.transport.abort()
+                transport = side.writer.transport
+                if not transport.is_closing() or transport.get_write_buffer_size():  # else it has ended already
+                    transport.abort()
             self._loop.run_until_complete(asyncio.sleep(0))
             self._loop.run_until_complete(self._loop.shutdown_asyncgens())
             self._loop.close()
