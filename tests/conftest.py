@@ -74,9 +74,12 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
     return make_certificate(tmp_path_factory.mktemp("certificate"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """The system's Chromium, headless; every *.test name is this machine."""
+    """The system's Chromium, headless; every *.test name is this machine.
+
+    One for a file: the driver's event loop runs in the test's thread, where no other loop can run until it has ended.
+    """
     from playwright.sync_api import sync_playwright
 
     from tests.support.programs import requires_program
