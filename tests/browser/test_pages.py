@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.bokeh_client import get
+from tests.support.bokeh_page import SHOWN, browser_page, moves_the_plot, press_slider
 from tests.support.gateway import READY, GatewayProcess
 from tests.support.parent import TITLE, serve_parent
 from tests.support.ports import free_port
@@ -20,25 +21,11 @@ from tests.support.workers import APPS, BokehWorker, bokeh_workers, servers
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-DEADLINE = 60_000
-"""Milliseconds."""
-SHOWN = "() => window.Bokeh && Bokeh.documents.length > 0 && Bokeh.documents[0].roots().length > 0"
-MODEL = "name => Bokeh.documents[0].get_model_by_name(name)"
-
 
 @pytest.fixture
 def page(chromium: Browser) -> Iterator[Page]:
-    context = chromium.new_context(ignore_https_errors=True)
-    context.set_default_timeout(DEADLINE)
-    yield context.new_page()
-    context.close()
-
-
-def moves_the_plot(page: Page) -> None:
-    """The recorder app: a slider's value goes to the worker and new data comes back."""
-    page.wait_for_function(SHOWN)
-    page.evaluate(f"() => {{ ({MODEL})('factor').value = 5 }}")
-    page.wait_for_function(f"() => ({MODEL})('data').data.y[4] === 20")
+    with browser_page(chromium) as page:
+        yield page
 
 
 class Demo(Process):
@@ -63,10 +50,7 @@ def test_a_slider_of_the_demo_changes_its_plot(page: Page, tmp_path: Path) -> No
             ".find(m => m.type === 'ColumnDataSource').data.y)"
         )
         assert page.evaluate(top) == pytest.approx(1, abs=0.01)
-        handle = page.locator(".noUi-handle").nth(1)
-        handle.focus()
-        for _ in range(5):
-            handle.press("ArrowRight")
+        press_slider(page, 5, handle=1)
         page.wait_for_function(f"() => ({top})() > 1.4")
 
 
