@@ -32,15 +32,26 @@ class BrokenFrame(Exception):
         self.detail = detail
 
 
-def _valid_first_bytes(reserved: int) -> bytes:
-    """1 for each first byte that may stand: a known opcode, a control frame whole, RSV bits only of `reserved`."""
+def _valid_first_bytes(reserved: int, opcodes: tuple[int, ...]) -> bytes:
+    """1 for each first byte that may stand: one of `opcodes`, a control frame whole, RSV bits only of `reserved`.
+
+    RSV1 alone is permessage-deflate's, which sets it on the first frame of a message and nowhere else (RFC 7692).
+    """
     return bytes(
-        (first & 0x0F) in (0, 1, 2, 8, 9, 10) and not (first & 0x70 & ~reserved) and (first & 0x88 != 0x08)
+        (first & 0x0F) in opcodes
+        and not (first & 0x70 & ~reserved)
+        and (first & 0x88 != 0x08)
+        and not (reserved == 0x40 and first & 0x40 and (first & 0x0F) not in (1, 2))
         for first in range(256)
     )
 
 
-_FIRST: Final = {reserved: _valid_first_bytes(reserved) for reserved in (0, 0x40, 0x70)}
+_BETWEEN: Final = {reserved: _valid_first_bytes(reserved, (1, 2, 8, 9, 10)) for reserved in (0, 0x40, 0x70)}
+"""Between two messages: what could continue one has nothing to continue."""
+_WITHIN: Final = {reserved: _valid_first_bytes(reserved, (0, 8, 9, 10)) for reserved in (0, 0x40, 0x70)}
+"""Within a message in pieces: a new one may not begin before it has ended."""
+_SHORTEST: Final = {2: 126, 8: 1 << 16}
+"""What a length in 2 or 8 bytes must reach at least: it has to be told in as few as possible."""
 
 
 def reserved_bits(extensions: bytes) -> int:
@@ -61,12 +72,25 @@ class FrameScanner:
         boundary: offset in the last bytes given just after the last frame that ended there; -1 where none did.
     """
 
-    __slots__ = ("_first", "_header", "_limit", "_mask", "_size", "boundary", "close_code", "messages", "skip")
+    __slots__ = (
+        "_between",
+        "_first",
+        "_header",
+        "_limit",
+        "_mask",
+        "_size",
+        "_within",
+        "boundary",
+        "close_code",
+        "messages",
+        "skip",
+    )
 
     def __init__(self, limit: int | None, *, masked: bool, reserved: int = 0) -> None:
         """`masked`: a browser's frames; `reserved`: the RSV bits that an extension uses, as `reserved_bits` tells."""
         self._mask = 0x80 if masked else 0
-        self._first = _FIRST[reserved]
+        self._first = self._between = _BETWEEN[reserved]
+        self._within = _WITHIN[reserved]
         self.skip = 0
         self.messages = 0
         self.close_code: int | None = None
@@ -116,6 +140,8 @@ class FrameScanner:
                 if left < 2 + wide:
                     break
                 length = int.from_bytes(data[at + 2 : at + 2 + wide], "big")
+                if length < _SHORTEST[wide] or length >> 63:
+                    raise BrokenFrame(at - prefix if at >= prefix else -1, "a length that is not told as it must be")
                 head += wide
             if left < head:
                 break
@@ -124,11 +150,14 @@ class FrameScanner:
                 total = self._size + length
                 if limit is not None and total > limit:
                     raise MessageTooBig(at - prefix if at >= prefix else -1, total)
-                if first & _FIN:
-                    self.messages += 1
-                    self._size = 0
-                else:
+                if not first & _FIN:
                     self._size = total
+                    self._first = self._within
+                else:
+                    self.messages += 1
+                    if not opcode:
+                        self._size = 0
+                        self._first = self._between
             end = at + head + length
             if opcode == CLOSE and self.close_code is None:
                 if length >= 2 and left < head + 2:
@@ -145,7 +174,8 @@ class FrameScanner:
 
     def _fault(self, first: int, second: int) -> str:
         if not self._first[first]:
-            return f"a frame that begins with {first:#04x}"
+            where = "within a message in pieces" if self._first is self._within else "between two messages"
+            return f"a frame that begins with {first:#04x} {where}"
         if (second ^ self._mask) & 0x80:
             return "a frame without a mask" if self._mask else "a frame with a mask"
         return "a control frame over 125 bytes"

@@ -35,11 +35,19 @@ class TunnelSettings:
     max_message: int | None
     """Bytes of one message in either direction; `[limits] max_message`."""
     ping: float
-    """Seconds without a frame from the browser before the gateway pings it; `[timeouts] websocket_ping`."""
+    """Seconds without a frame from the browser, at most, before the gateway pings it; `[timeouts] websocket_ping`."""
     idle: float
     """Seconds without a frame from the browser, pongs included, until both are closed; `[timeouts] websocket_idle`."""
     send: float
     """Seconds in which a side that holds the other back must take something; `[timeouts] send`."""
+
+    @property
+    def look(self) -> float:
+        """Seconds between two looks at a WebSocket; one without a frame since the last look is pinged.
+
+        Two looks make one `ping`, and no clock is read for a frame.  The sweep may come two seconds late.
+        """
+        return max(self.ping / 2 - 2.0, self.ping / 4)
 
 
 class Half(asyncio.Protocol):
@@ -86,6 +94,7 @@ class Half(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         # Closing answers a half-close: WebSocket has no half-open state to keep.
+        self.tunnel.half_closed(self)
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -105,7 +114,7 @@ class Half(asyncio.Protocol):
             self.transport.pause_reading()
 
     def release(self) -> None:
-        if self.open and not self.transport.is_closing():
+        if self.open and not self.tunnel.leaving and not self.transport.is_closing():
             self.transport.resume_reading()
 
     def sent(self, total: int) -> int:
@@ -120,6 +129,7 @@ class Tunnel:
         closed_by: "browser", "worker" or "gateway": who ended it first.
         close_code: of the first close frame; 1006 where a side vanished without one.
         reason: why the gateway ended it, "" where it did not.
+        leaving: one side has ended; what is still to be sent has `CLOSE_GRACE`, and nothing more is read.
     """
 
     __slots__ = (
@@ -134,6 +144,7 @@ class Tunnel:
         "closed_by",
         "due",
         "ending",
+        "leaving",
         "reason",
         "worker",
     )
@@ -158,11 +169,12 @@ class Tunnel:
         self.close_code: int | None = None
         self.reason = ""
         self.ending: tuple[int, str] | None = None
+        self.leaving = False
         limit = settings.max_message
         self.browser = Half(self, BROWSER, browser, FrameScanner(limit, masked=True, reserved=reserved))
         self.worker = Half(self, WORKER, worker, FrameScanner(limit, masked=False, reserved=reserved))
         self.browser.peer, self.worker.peer = self.worker, self.browser
-        self.due = sweep.now + settings.ping
+        self.due = sweep.now + settings.look
 
     def start(self, from_browser: bytes, from_worker: bytes) -> None:
         """Joins the two; the arguments are bytes that came behind the two heads of the handshake."""
@@ -190,6 +202,16 @@ class Tunnel:
             self.closed_by = half.name
             self.close_code = half.scanner.close_code
 
+    def half_closed(self, half: Half) -> None:
+        """It sends no more, and gets what was on its way; a peer that goes on sending must not draw that out."""
+        half.peer.hold()
+        self._leave()
+
+    def _leave(self) -> None:
+        if not self.leaving:
+            self.leaving = True
+            self.due = self._sweep.now + CLOSE_GRACE
+
     def lost(self, half: Half) -> None:
         peer = half.peer
         if not self.closed_by:
@@ -201,7 +223,7 @@ class Tunnel:
         if peer.open:
             if not peer.transport.is_closing():
                 peer.transport.close()
-            self.due = self._sweep.now + CLOSE_GRACE
+            self._leave()
         else:
             self._finish()
 
@@ -282,7 +304,7 @@ class Tunnel:
 
     def expire(self, now: float) -> None:
         settings = self._settings
-        if self.ending is not None or not (self.browser.open and self.worker.open):
+        if self.ending is not None or self.leaving:
             self._cut()
             self.due = now + CLOSE_GRACE
             return
@@ -295,17 +317,20 @@ class Tunnel:
         if browser.active:
             browser.active = False
             self._pinged_at = NEVER
-            self.due = now + settings.ping
+            self.due = now + settings.look
             return
         if self._pinged_at == NEVER:
             self._pinged_at = now
-        elif now >= self._pinged_at - settings.ping + settings.idle:
+        # It was silent for one look at least when the first ping went.
+        left = self._pinged_at - settings.look + settings.idle - now
+        if left <= 0:
             self.reason = "browser-silent: no frame within [timeouts] websocket_idle"
             self.end(1001, "no sign of life")
             return
-        if self.worker.scanner.between_frames and not browser.paused:
+        said = self.worker.scanner
+        if said.between_frames and said.close_code is None and not browser.paused:
             browser.transport.write(PING)
-        self.due = now + min(settings.ping, max(self._pinged_at - settings.ping + settings.idle - now, 1.0))
+        self.due = now + min(2 * settings.look, max(left, 1.0))
 
     def _stalled(self, now: float) -> bool:
         """Whether a side that holds the other back has taken nothing for `send` seconds."""

@@ -25,7 +25,13 @@ def frame(opcode: int, payload: bytes = b"", *, masked: bool = True, final: bool
     if not masked:
         return head + payload
     mask = os.urandom(4)
-    return head + mask + bytes(byte ^ mask[i % 4] for i, byte in enumerate(payload))
+    return head + mask + _unmasked(payload, mask)
+
+
+def _unmasked(payload: bytes, mask: bytes) -> bytes:
+    size = len(payload)
+    key = (mask * (size // 4 + 1))[:size]
+    return (int.from_bytes(payload, "big") ^ int.from_bytes(key, "big")).to_bytes(size, "big")
 
 
 def close(code: int | None, reason: bytes = b"", *, masked: bool = True) -> bytes:
@@ -57,5 +63,5 @@ def read_frame(read_exactly: Callable[[int], bytes]) -> tuple[int, bytes]:
     mask = read_exactly(4) if second & 0x80 else b""
     payload = read_exactly(size)
     if mask:
-        payload = bytes(byte ^ mask[i % 4] for i, byte in enumerate(payload))
+        payload = _unmasked(payload, mask)
     return first & 0x0F, payload

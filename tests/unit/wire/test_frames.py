@@ -1,4 +1,4 @@
-"""Frame headers in a byte stream, cut anywhere; the `websockets` package writes the frames, as the oracle."""
+"""Frame headers in a byte stream, cut anywhere; the `websockets` package judges them too, as the oracle."""
 
 from __future__ import annotations
 
@@ -7,62 +7,90 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from websockets.frames import Frame, Opcode
+from websockets.exceptions import PayloadTooBig
+from websockets.protocol import Protocol, State
+from websockets.protocol import Side as Role
 
 from bokeh_gateway.wire.frames import BrokenFrame, FrameScanner, MessageTooBig, close_frame, reserved_bits
 from tests.support.frames import BINARY, CLOSE, PING, TEXT, close, frame
 from tests.support.fuzzing import ONCE, keep_on
 
+LIMIT = 66000
+"""Bytes of a message: some that are made are over it."""
+
+SIZES = st.one_of(st.integers(0, 20), st.integers(0, 20), st.sampled_from([125, 126, 127, 65535, 65536]))
+USUAL = st.sampled_from([0x81, 0x82, 0x01, 0x02, 0x00, 0x80, 0x89, 0x8A, 0x88])
 FRAMES = st.lists(
-    st.tuples(
-        st.sampled_from([Opcode.TEXT, Opcode.BINARY, Opcode.CONT, Opcode.PING, Opcode.PONG]),
-        st.one_of(st.binary(max_size=20), st.sampled_from([b"x" * 125, b"x" * 126, b"x" * 65535, b"x" * 65536])),
-        st.booleans(),
-    ),
-    max_size=8,
+    st.tuples(st.one_of(USUAL, USUAL, st.integers(0, 255)), SIZES, st.sampled_from([True] * 30 + [False])),
+    max_size=10,
 )
+"""First byte, size of the payload, and whether its mask is as it should be: well-formed for the most part."""
 
 
-def written(frames: list[tuple[Opcode, bytes, bool]], *, mask: bool) -> tuple[bytes, int]:
-    """The bytes of the frames, and how many data messages end in them."""
-    data, messages = b"", 0
-    for opcode, payload, final in frames:
-        control = opcode >= 8
-        data += Frame(opcode, payload[:125] if control else payload, fin=final or control).serialize(mask=mask)
-        messages += not control and final
-    return data, messages
+def written(first: int, size: int, *, mask: bool) -> bytes:
+    payload = b"x" * size
+    if first & 0x0F == CLOSE and size:
+        payload = b"\x03\xe8" + payload  # whether it holds a code that may be is the receiver's to say
+    return frame(first & 0x7F, payload, masked=mask, final=bool(first & 0x80))
 
 
-def fed(scanner: FrameScanner, data: bytes, cuts: list[int]) -> None:
+def peer(mask: bool) -> Protocol:
+    return Protocol(Role.SERVER if mask else Role.CLIENT, state=State.OPEN, max_size=LIMIT)
+
+
+def fed(scanner: FrameScanner, data: bytes, cuts: list[int]) -> tuple[int, Exception | None]:
+    """Bytes that passed, and what ended it."""
     marks = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
     for begin, end in pairwise(marks):
-        scanner.scan(data[begin:end])
+        try:
+            scanner.scan(data[begin:end])
+        except (BrokenFrame, MessageTooBig) as error:
+            return (begin + error.offset if error.offset >= 0 else begin - 1), error
+    return len(data), None
 
 
-def test_messages_are_counted_wherever_the_bytes_are_cut() -> None:
+def test_frames_pass_as_far_as_another_receiver_takes_them_wherever_they_are_cut() -> None:
+    """The same frame is the first bad one, for the same reason, and as many messages came before it."""
+
     @ONCE
     @given(FRAMES, st.booleans(), st.lists(st.integers(0, 1 << 20), max_size=12))
-    def count(frames: list[tuple[Opcode, bytes, bool]], mask: bool, cuts: list[int]) -> None:
-        data, messages = written(frames, mask=mask)
-        scanner = FrameScanner(None, masked=mask)
-        fed(scanner, data, cuts)
+    def compare(frames: list[tuple[int, int, bool]], mask: bool, cuts: list[int]) -> None:
+        oracle, data, good, messages = peer(mask), b"", 0, 0
+        for first, size, right in frames:
+            one = written(first, size, mask=mask == right)
+            data += one
+            oracle.receive_data(one)
+            if oracle.parser_exc is not None:
+                break
+            good += len(one)
+            messages += first & 0x88 == 0x80
+            if oracle.close_rcvd:
+                break
+        scanner = FrameScanner(LIMIT, masked=mask)
+        passed, error = fed(scanner, data, cuts)
         assert scanner.messages == messages
-        assert scanner.between_frames
+        if oracle.parser_exc is None:
+            assert error is None
+            assert scanner.between_frames
+            return
+        # Of a frame that is both, the oracle names the size.
+        assert isinstance(error, (BrokenFrame, MessageTooBig))
+        assert isinstance(error, BrokenFrame) or isinstance(oracle.parser_exc, PayloadTooBig)
+        assert passed == good or (error.offset < 0 and good < passed)
 
-    keep_on(count)
+    keep_on(compare)
 
 
 @pytest.mark.parametrize("mask", [True, False])
 def test_every_single_byte_may_be_a_read(mask: bool) -> None:
-    data, messages = written(
-        [(Opcode.TEXT, b"hello", True), (Opcode.PING, b"p", True), (Opcode.BINARY, b"x" * 300, False)], mask=mask
-    )
-    data += close(4001, b"why", masked=mask)
+    parts = [frame(TEXT, b"hello", masked=mask), frame(PING, b"p", masked=mask)]
+    parts += [frame(BINARY, b"x" * 300, masked=mask, final=False), frame(0, b"", masked=mask)]
+    data = b"".join(parts) + close(4001, b"why", masked=mask)
     for step in (1, 2, 3, 7):
         scanner = FrameScanner(None, masked=mask)
         for at in range(0, len(data), step):
             scanner.scan(data[at : at + step])
-        assert (scanner.messages, scanner.close_code, scanner.between_frames) == (messages, 4001, True)
+        assert (scanner.messages, scanner.close_code, scanner.between_frames) == (2, 4001, True)
 
 
 def test_any_bytes_are_frames_or_broken() -> None:
