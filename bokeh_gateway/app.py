@@ -336,7 +336,7 @@ class GatewayApp:
             on_bad_head=lambda _connection, _bad: None,
         )
         for listener in listeners:
-            await listener.serve(lambda: edge, None, self._config.timeouts.tls_handshake)
+            await listener.serve(lambda: edge, None)
 
     async def _all_metrics(self) -> Metrics:
         total = Metrics()

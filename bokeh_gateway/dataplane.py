@@ -283,11 +283,18 @@ class DataPlane:
         if https != self._https:
             self._https = https
             self._edge = self._with_connections(self._make_edge(self._config))
-        for place in fresh:
-            listener = places[place]
-            await listener.serve(
-                lambda: self._edge, context if listener.tls else None, self._config.timeouts.tls_handshake
-            )
+        for place, listener in places.items():
+            proxied = self._proxied(place)
+            if place in fresh or listener.proxied != proxied:
+                await self._listeners[place].serve(lambda: self._edge, context if listener.tls else None, proxied)
+
+    def _proxied(self, place: Place) -> str:
+        """The setting that makes a PROXY header come first there; "": there is none."""
+        tls, address = place
+        table = self._config.tls if tls else self._config.gateway
+        if table is None or address not in table.proxy_protocol:
+            return ""
+        return f"[{'tls' if tls else 'gateway'}] proxy_protocol"
 
     def _with_connections(self, edge: Edge) -> Edge:
         edge.connections, edge.clients = self._edge.connections, self._edge.clients

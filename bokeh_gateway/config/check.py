@@ -203,7 +203,7 @@ def _open_doors(config: Config) -> Iterator[str]:
             " the browser of anyone who can reach them; list the hosts of the embedding pages instead"
         )
     for network in config.gateway.trusted_proxies:
-        if network.prefixlen == 0:
+        if not isinstance(network, str) and network.prefixlen == 0:
             yield f"gateway.trusted_proxies has {network}: anyone can say which address, host and scheme a request has"
 
 

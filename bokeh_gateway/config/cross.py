@@ -46,7 +46,19 @@ class Parts:
 
 def cross_check(parts: Parts) -> list[ConfigError]:
     """Every mistake that no single value shows."""
-    rules = (_pools, _routes, _same_route_twice, _default_route, _listeners, _loops, _tls, _sessions, _timeouts, _auth)
+    rules = (
+        _pools,
+        _routes,
+        _same_route_twice,
+        _default_route,
+        _listeners,
+        _proxied,
+        _loops,
+        _tls,
+        _sessions,
+        _timeouts,
+        _auth,
+    )
     return [found for rule in rules for found in rule(parts)]
 
 
@@ -154,6 +166,17 @@ def _listens(parts: Parts) -> Iterator[tuple[Path, Address]]:
     for name, table in (("gateway", parts.gateway), ("tls", parts.tls), ("metrics", parts.metrics)):
         for index, address in enumerate(table.listen if table else ()):
             yield (name, "listen", index), address
+
+
+def _proxied(parts: Parts) -> Iterator[ConfigError]:
+    """The PROXY protocol where there is a listener, and somebody to believe."""
+    for name, table in (("gateway", parts.gateway), ("tls", parts.tls)):
+        for index, address in enumerate(table.proxy_protocol if table else ()):
+            if table and address not in table.listen:
+                yield mistake((name, "proxy_protocol", index), str(address), f"one of {name}.listen")
+            elif parts.gateway and not parts.gateway.trusted_proxies:
+                expected = "the load balancers' addresses: without them nobody's PROXY header is believed"
+                yield KeyMistake("gateway.trusted_proxies", f"{expected} ({name}.proxy_protocol)")
 
 
 def _loops(parts: Parts) -> Iterator[ConfigError]:

@@ -22,6 +22,8 @@ from bokeh_gateway.config.origin_pattern import parse_origin_pattern
 from bokeh_gateway.units import parse_duration, parse_size
 
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+UNIX_PEERS: Final = "unix:"
+"""Among `trusted_proxies`: whoever comes by a unix socket."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,10 +153,12 @@ def _address(parse: Any, value: object, info: ValidationInfo) -> Address:
     return Address(unix=_absolute(address.unix, info)) if address.unix else address
 
 
-def _network(value: object) -> Network:
+def _network(value: object) -> Network | str:
     if isinstance(value, (ipaddress.IPv4Network, ipaddress.IPv6Network)):
         return value
     text = _text(value)
+    if text == UNIX_PEERS:
+        return text
     try:
         return ipaddress.ip_network(text)
     except ValueError:
@@ -162,7 +166,7 @@ def _network(value: object) -> Network:
     try:
         meant = ipaddress.ip_network(text, strict=False)
     except ValueError:
-        raise ValueError('an IP address or network, such as "10.0.0.0/8" or "::1"') from None
+        raise ValueError('an IP address or network, such as "10.0.0.0/8" or "::1", or "unix:"') from None
     raise ValueError(f'a network without host bits: "{meant}", or the one address "{text.split("/")[0]}"')
 
 
@@ -305,7 +309,7 @@ FilePathOrNone = Annotated[Path | None, PlainValidator(_path)]
 Program = Annotated[str | None, PlainValidator(_program)]
 ListenAddress = Annotated[Address, PlainValidator(partial(_address, parse_listen))]
 WorkerAddress = Annotated[Address, PlainValidator(partial(_address, parse_server))]
-TrustedNetwork = Annotated[Network, PlainValidator(_network)]
+TrustedNetwork = Annotated[Network | str, PlainValidator(_network)]
 PublicUrl = Annotated[str | None, PlainValidator(_public_url)]
 Redirect = Annotated[str | None, PlainValidator(_redirect)]
 RoutePath = Annotated[str, PlainValidator(partial(_url_path, "/"))]

@@ -54,12 +54,16 @@ class Gateway(Table):
 
     listen: tuple[ListenAddress, ...] = (Address("127.0.0.1", 8080),)
     """Where plain HTTP is accepted.  Loopback by default: being public is a decision.  With a [tls] table: none."""
+    proxy_protocol: tuple[ListenAddress, ...] = ()
+    """Those of `listen` where a load balancer sends the PROXY protocol's header (version 1 or 2) before the first byte;
+    it must be one of `trusted_proxies`, and whoever sends no header is closed."""
     processes: Processes = 1
     """Gateway processes; "auto" is one a core.  One moves more than a dozen workers can make."""
     public_url: PublicUrl = None
     """The address that browsers use, when it cannot be taken from the request.  Without a trailing slash."""
     trusted_proxies: tuple[TrustedNetwork, ...] = ()
-    """Whose X-Forwarded-* are believed.  None by default: anyone can send these headers."""
+    """Whose X-Forwarded-* and PROXY headers are believed; "unix:" is who comes by a unix socket.  None by default:
+    anyone can send these headers."""
     runtime_dir: FilePathOrNone = None
     """Folder for the sockets of supervised workers; None: a private temporary folder."""
     user: Annotated[str, Field(min_length=1)] | None = None
@@ -85,6 +89,8 @@ class Tls(Table):
 
     listen: tuple[ListenAddress, ...] = ()
     """Where TLS is accepted.  A file must say it; the command line may fill it in."""
+    proxy_protocol: tuple[ListenAddress, ...] = ()
+    """Those of `listen` where the PROXY protocol's header comes in clear before the handshake; as in [gateway]."""
     certfile: FilePath
     """PEM, the certificate first and then its chain.  Also BOKEH_SSL_CERTFILE."""
     keyfile: FilePathOrNone = None

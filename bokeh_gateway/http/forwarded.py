@@ -173,6 +173,25 @@ def normalise(peer: str) -> str:
     return _address(peer.partition("%")[0]) or UNIX
 
 
+def network(address: str) -> str:
+    """What limits count an address under: an IPv6 client has a network of 2^64 of them (RFC 6177), so that counts.
+
+    `address` as `normalise` gives it.
+    """
+    if ":" not in address:
+        return address
+    known = _networks.get(address)
+    if known is None:
+        known = str(IPv6Network((int(IPv6Address(address)) >> 64 << 64, 64)))
+        if len(_networks) >= _CACHED:
+            _networks.clear()
+        _networks[address] = known
+    return known
+
+
+_networks: dict[str, str] = {}
+
+
 def constant_lines(peer: str, scheme: str, port: int) -> bytes:
     """The header lines that stay the same on a connection whose peer is no trusted proxy.
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from tornado.httputil import HTTPInputError
 from tornado.iostream import StreamClosedError
 
+from bokeh_gateway.http.forwarded import normalise
 from bokeh_gateway.http.head import BadHead, RequestHead
 from bokeh_gateway.wire.exchange import SERVER, Exchange, LazyHeaders
 from bokeh_gateway.wire.reader import RequestReader, too_big
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # What the bytes are that come in.
+ARRIVING: Final = -1  # not ours yet: a TLS handshake, or a PROXY header
 HEAD: Final = 0  # the next request, or nothing yet
 BODY: Final = 1  # the body of the request under way
 WAIT: Final = 2  # a later request: the answer to this one has not ended
@@ -42,8 +44,6 @@ HELD_BODY: Final = 16 * 1024
 """Bytes of a chunked body that are checked before the request is handed on, so that bad framing reaches nobody."""
 HELD_TIME: Final = 1.0
 """Seconds after which such a request is handed on with what has come."""
-TURNED_AWAY: Final = 64
-"""Connections over the limit that are still told so; any more are cut without a word."""
 EARLY_FRAMES: Final = 64 * 1024
 """Bytes that may wait for a worker to agree to an upgrade."""
 MIN_RATE: Final = 100
@@ -58,6 +58,7 @@ class Downstream(asyncio.Protocol):
         last: no further request is served on this connection.
         answer_lines: lines that every answer gets.
         due: when `expire` is to be called, on the loop's clock.
+        over: the limit that it is over, with its setting; "" for one that is to be served.
         onward: the header lines for a worker of `onward_of`, the `plain` of the last head: clients repeat them.
     """
 
@@ -80,6 +81,7 @@ class Downstream(asyncio.Protocol):
         "onward",
         "onward_of",
         "out",
+        "over",
         "port",
         "remote_ip",
         "secure",
@@ -107,6 +109,7 @@ class Downstream(asyncio.Protocol):
         self.onward_of: list[bytes] | None = None
         self.remote_ip = ""
         self.trusted = False
+        self.over = ""
         self.due = NEVER
         self.written = 0
         self._reader = RequestReader(edge.limits)
@@ -123,17 +126,41 @@ class Downstream(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = plain_transport(transport)
         edge = self.edge
-        edge.greet(self, transport.get_extra_info("peername"))
+        if self.state == ARRIVING:
+            self.state = HEAD
+        else:
+            peername = transport.get_extra_info("peername")
+            edge.enter(self, normalise(str(peername[0]) if isinstance(peername, tuple) and peername else ""))
         self.transport.set_write_buffer_limits(HIGH_WATER, LOW_WATER)
-        edge.connections.add(self)
-        edge.clients[self.remote_ip] = count = edge.clients.get(self.remote_ip, 0) + 1
         edge.sweep.watch(self)
         self.due = edge.sweep.now + edge.timeouts.keep_alive
-        limits = edge.limits
-        if len(edge.connections) > limits.connections:
-            self._too_many(f"[limits] connections = {limits.connections}")
-        elif limits.connections_per_client is not None and count > limits.connections_per_client and not self.trusted:
-            self._too_many(f"[limits] connections_per_client = {limits.connections_per_client}")
+        if self.over:
+            self._too_many()
+
+    def arrive(self, peer: str) -> bool:
+        """Counts the connection before it has a transport; False: there is no room, and it is to be closed."""
+        self.state = ARRIVING
+        self.edge.enter(self, peer)
+        return self._may_stay()
+
+    def speaks_for(self, client: str, port: int) -> bool:
+        """A trusted proxy told whose connection it is, and at which port; as `arrive`, for the client's own limits."""
+        self.port = port or self.port
+        self.edge.leave(self)
+        self.edge.enter(self, client)
+        return self._may_stay()
+
+    def _may_stay(self) -> bool:
+        if not self.over or not self.edge.crowded(self):
+            return True
+        self.edge.on_bad_head(self, too_many(self.over))
+        self.released()
+        return False
+
+    @property
+    def arriving(self) -> bool:
+        """Whether it counts, and has no transport of its own yet."""
+        return self.state == ARRIVING
 
     def data_received(self, data: bytes) -> None:
         state = self.state
@@ -173,14 +200,7 @@ class Downstream(asyncio.Protocol):
         self.state = GONE
         self.due = NEVER
         edge.sweep.forget(self)
-        if self not in edge.connections:
-            return
-        edge.connections.discard(self)
-        left = edge.clients[self.remote_ip] - 1
-        if left:
-            edge.clients[self.remote_ip] = left
-        else:
-            del edge.clients[self.remote_ip]
+        edge.leave(self)
 
     def pause_writing(self) -> None:
         self._paused = True
@@ -530,12 +550,10 @@ class Downstream(asyncio.Protocol):
         else:
             self.transport.close()
 
-    def _too_many(self, setting: str) -> None:
+    def _too_many(self) -> None:
         edge = self.edge
-        bad = BadHead(
-            503, f"Too many connections: {setting} is the most.", b"Retry-After: 5\r\n", "too-many-connections"
-        )
-        if len(edge.connections) <= edge.limits.connections + TURNED_AWAY:
+        bad = too_many(self.over)
+        if not edge.crowded(self):
             self._refuse(bad)
             return
         edge.on_bad_head(self, bad)
@@ -599,6 +617,10 @@ class Downstream(asyncio.Protocol):
         if exchange is not None:
             exchange.reason = reason
         self.transport.abort()
+
+
+def too_many(setting: str) -> BadHead:
+    return BadHead(503, f"Too many connections: {setting} is the most.", b"Retry-After: 5\r\n", "too-many-connections")
 
 
 def reason_phrase(status: int) -> bytes:

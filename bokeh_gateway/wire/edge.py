@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from tornado.httputil import HTTPServerConnectionDelegate
 
 from bokeh_gateway.config.schema import Limits, Timeouts
-from bokeh_gateway.http.forwarded import VIA, PublicUrl, TrustedProxies, constant_lines, normalise
+from bokeh_gateway.http.forwarded import VIA, PublicUrl, TrustedProxies, constant_lines, network
 from bokeh_gateway.http.head import BadHead
 from bokeh_gateway.wire.sweep import Sweep
 
 if TYPE_CHECKING:
     from bokeh_gateway.wire.downstream import Downstream
     from bokeh_gateway.wire.exchange import Exchange
+
+TURNED_AWAY: Final = 64
+"""Connections over a limit that are still told so; any more are cut without a word."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -39,11 +42,13 @@ class Edge:
     """The Strict-Transport-Security line, or nothing."""
     connections: set[Downstream] = field(default_factory=set)
     clients: dict[str, int] = field(default_factory=dict)
-    """Open connections a client address."""
+    """Open connections a client, by `network` of its address."""
 
-    def greet(self, connection: Downstream, peername: object) -> None:
-        """Tells a new connection who is there."""
-        peer = normalise(str(peername[0]) if isinstance(peername, tuple) and peername else "")
+    def enter(self, connection: Downstream, peer: str) -> None:
+        """Counts a new connection, and tells it who is there.
+
+        `peer` as `normalise` gives it.
+        """
         connection.remote_ip = peer
         connection.trusted = self.trusted.trusts(peer)
         public = self.public
@@ -52,3 +57,34 @@ class Edge:
         else:
             lines = constant_lines(peer, "https" if connection.secure else "http", connection.port)
         connection.forward_lines = lines + VIA
+        self.connections.add(connection)
+        client = network(peer)
+        self.clients[client] = count = self.clients.get(client, 0) + 1
+        limits = self.limits
+        if len(self.connections) > limits.connections:
+            connection.over = f"[limits] connections = {limits.connections}"
+        elif limits.connections_per_client is not None and count > limits.connections_per_client:
+            # A trusted proxy's connections are many clients'.
+            one = f"[limits] connections_per_client = {limits.connections_per_client}"
+            connection.over = "" if connection.trusted else one
+
+    def leave(self, connection: Downstream) -> None:
+        """It counts no more."""
+        if connection not in self.connections:
+            return
+        self.connections.discard(connection)
+        client = network(connection.remote_ip)
+        left = self.clients[client] - 1
+        if left:
+            self.clients[client] = left
+        else:
+            del self.clients[client]
+
+    def crowded(self, connection: Downstream) -> bool:
+        """Whether so many are over the limits that one more is not even told."""
+        limits = self.limits
+        most = limits.connections_per_client
+        count = self.clients.get(network(connection.remote_ip), 0)
+        return len(self.connections) > limits.connections + TURNED_AWAY or (
+            most is not None and count > most + TURNED_AWAY and not connection.trusted
+        )

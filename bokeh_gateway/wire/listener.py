@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from bokeh_gateway.errors import ConfigError
+from bokeh_gateway.wire.door import Door
 from bokeh_gateway.wire.downstream import Downstream
 
 if TYPE_CHECKING:
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 
 BACKLOG: Final = 4096
 """Connections that the kernel keeps until we accept them; it takes less where net.core.somaxconn is lower."""
-TLS_SHUTDOWN: Final = 5.0
-"""Seconds for a browser to answer our close_notify."""
 
 
 class Listener:
@@ -55,7 +54,8 @@ class Listener:
             raise ConfigError(key, str(address), f"an address that can be bound ({error.strerror or error})") from error
         self.families = families or len(self.sockets)
         """Sockets of one process: one for each address family."""
-        self._servers: list[asyncio.Server] = []
+        self.proxied = ""
+        self._serving: list[asyncio.Server | Door] = []
 
     def share(self, processes: int) -> None:
         """Makes a socket for each of so many processes; never fewer than there are."""
@@ -91,37 +91,36 @@ class Listener:
         host = f"[{host}]" if ":" in host else host
         return f"{scheme}://{host}{'' if self.port == usual else f':{self.port}'}/"
 
-    async def serve(
-        self,
-        edge: Callable[[], Edge],
-        context: ssl.SSLContext | None,
-        handshake_timeout: float,
-    ) -> None:
-        """Accepts from now on.  A new connection gets the `edge` of its time, which a reload may have changed."""
+    async def serve(self, edge: Callable[[], Edge], context: ssl.SSLContext | None, proxied: str = "") -> None:
+        """Accepts from now on; again, for another answer than before.
+
+        A new connection gets the `edge` of its time, which a reload may have changed.  `proxied`: the setting that
+        makes a PROXY header come first, "": none does.
+        """
+        self._stop()
         loop = asyncio.get_running_loop()
         port, secure = self.port, self.tls
+        self.proxied = proxied
 
         def connection() -> Downstream:
             return Downstream(edge(), secure=secure, port=port)
 
         for bound in self.sockets:
-            if context is None:
-                server = await loop.create_server(connection, sock=bound, backlog=BACKLOG)
+            if context is None and not proxied:
+                # A server closes its socket; ours may be served in another way after a reload.
+                self._serving.append(await loop.create_server(connection, sock=bound.dup(), backlog=BACKLOG))
             else:
-                server = await loop.create_server(
-                    connection,
-                    sock=bound,
-                    backlog=BACKLOG,
-                    ssl=context,
-                    ssl_handshake_timeout=handshake_timeout,
-                    ssl_shutdown_timeout=TLS_SHUTDOWN,
-                )
-            self._servers.append(server)
+                bound.listen(BACKLOG)
+                self._serving.append(Door(bound, edge, port, context, proxied))
+
+    def _stop(self) -> None:
+        for server in self._serving:
+            server.close()
+        self._serving.clear()
 
     def close(self) -> None:
         """Accepts no more; open connections stay."""
-        for server in self._servers:
-            server.close()
+        self._stop()
         for bound in self.sockets:
             bound.close()
 

@@ -10,6 +10,7 @@ import pytest
 PACKAGES = {
     "nginx": "nginx",
     "chromium": "chromium",
+    "haproxy": "haproxy",
     "sshd": "openssh-server",
     "ssh": "openssh-client",
     "ssh-keygen": "openssh-client",
