@@ -34,11 +34,12 @@ _POLICY: Final = (
     # Pages and server_document begin with inline scripts that have no nonce.  BokehJS runs CustomJS and templates by
     # `new Function`, which is eval to a browser.
     "script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; "
-    # Every view of BokehJS puts a style element or attribute into its shadow root.
-    "style-src 'self' 'unsafe-inline'; "
+    # Every view of BokehJS puts a style element or attribute into its shadow root; Panel's templates have their fonts
+    # from Google, by a style sheet that leads to the files.
+    "style-src 'self' 'unsafe-inline' https://fonts.googleapis.com; "
     # Icons and exported plots are data: and blob: images; tiles and image glyphs come from anywhere, by https.
     "img-src 'self' data: blob: https:; "
-    "font-src 'self' data:; "
+    "font-src 'self' data: https://fonts.gstatic.com; "
     "media-src 'self' data: blob:; "
     "worker-src 'self' blob:; "
     "connect-src 'self'; "
