@@ -12,8 +12,10 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, Final
 
 from tornado.httputil import HTTPServerConnectionDelegate
@@ -25,6 +27,10 @@ from bokeh_gateway.balance.pool import Worker
 from bokeh_gateway.config.address import Address
 from bokeh_gateway.config.schema import Config
 from bokeh_gateway.control.channel import OnMessage, Payload
+from bokeh_gateway.control.commands import Command, Commands
+from bokeh_gateway.control.control_path import control_path
+from bokeh_gateway.control.control_socket import ControlSocket
+from bokeh_gateway.control.draining import Drains
 from bokeh_gateway.control.gateway_process import GatewayProcess, Handle
 from bokeh_gateway.control.health_watch import HealthWatch, Target
 from bokeh_gateway.control.memory import shared_memory
@@ -32,13 +38,13 @@ from bokeh_gateway.control.notify import Notifier, activated, serves
 from bokeh_gateway.control.pools import Pools, differences
 from bokeh_gateway.control.privileges import drop, is_root
 from bokeh_gateway.control.processes import ROWS, Member, Processes, Shape
-from bokeh_gateway.control.runtime_dir import RuntimeDir
+from bokeh_gateway.control.runtime_dir import RuntimeDir, remove_socket
 from bokeh_gateway.control.upgrade import State, execute, handle_again, trial
 from bokeh_gateway.control.workers import EventKind, Supervisor, WorkerEvent
 from bokeh_gateway.endpoint.failure import explain
 from bokeh_gateway.endpoint.metrics_page import metrics_delegate
 from bokeh_gateway.endpoint.static_folder import StaticFolder
-from bokeh_gateway.errors import ConfigError, ConfigErrors, GatewayError
+from bokeh_gateway.errors import ConfigError, ConfigErrors, GatewayError, Refused
 from bokeh_gateway.http.forwarded import TrustedProxies
 from bokeh_gateway.observe.log_writer import LogWriter
 from bokeh_gateway.observe.logging_setup import WriterHandler, set_level
@@ -57,7 +63,7 @@ RELOAD_PAUSE: Final = 0.5
 """Seconds between two reloads; signals that come meanwhile are one."""
 STATUS_EVERY: Final = 10
 """Seconds between two lines for `systemctl status`."""
-NEEDS_RESTART: Final = ("runtime_dir", "user")
+NEEDS_RESTART: Final = ("runtime_dir", "control", "user")
 """Keys of [gateway] that are settled before anything runs."""
 
 
@@ -78,6 +84,7 @@ class GatewayApp:
         applications: Mapping[str, HTTPServerConnectionDelegate] | None = None,
         in_process: bool | None = None,
         inherited: State | None = None,
+        config_file: Path | None = None,
     ) -> None:
         """Binds the listening sockets and loads the certificates, so that what is wrong is said before anything runs.
 
@@ -101,6 +108,10 @@ class GatewayApp:
         self._certificates: Certificates | None = None
         self._reloading: asyncio.Task[None] | None = None
         self._reload_again = False
+        self._reload_asked: list[asyncio.Future[str | None]] = []
+        """Who waits for the outcome of a reload that has not begun."""
+        self._last_reload: dict[str, Any] | None = None
+        self._began = time.time()
         self._seconds = 0
         self._inherited = inherited or {}
         self._notifier = Notifier(dict(self._environ))
@@ -112,6 +123,9 @@ class GatewayApp:
         )
         shape = Shape(self._process_count(config), self._configuration, self._worker_found)
         self._processes = Processes(self._start_here if self._in_process else GatewayProcess.spawn, self._board, shape)
+        self._drains = Drains(self._pools, self._board, self.tell_worker)
+        self._config_file = config_file
+        self._control: ControlSocket | None = None
         self._fresh: list[Supervisor] = []
         self._left_behind: list[Member] = []
         """Processes of the program before an upgrade, until there are new ones."""
@@ -148,6 +162,7 @@ class GatewayApp:
         self._certificates = Certificates(config.tls) if config.tls is not None else None
         _check_log(config)
         self._fresh += self._pools.apply(self._pools.plan(config), config.timeouts.reload_linger)
+        self._open_control()
 
     def _board_memory(self) -> int:
         found = self._inherited.get("board")
@@ -163,6 +178,7 @@ class GatewayApp:
         if state["runtime"] is not None:
             self._runtime = RuntimeDir.adopt(*state["runtime"])
         self._fresh += self._pools.restore(state["pools"], config.timeouts.reload_linger)
+        self._drains.restore(state.get("drains", ()))
         self._left_behind = self._processes.restore(state["processes"], state["totals"])
         self._metrics.absorb(state["metrics"])
         both = [[_restored_listener(entry) for entry in state[key]] for key in ("listeners", "metrics_listeners")]
@@ -302,6 +318,8 @@ class GatewayApp:
             for supervisor in self._fresh:
                 await supervisor.start()
             self._watch_health()
+            if self._control is not None:
+                await self._control.start()
             await self._processes.start()
             await self._serve_metrics(self._metrics_listeners)
             if self._processes.failed.done():
@@ -406,6 +424,59 @@ class GatewayApp:
     def _reopen_logs(self) -> None:
         self._processes.send_all("reopen", {})
 
+    # What `bokeh-gateway ctl` asks.
+
+    def _open_control(self) -> None:
+        """Raises:
+        ConfigError: it cannot listen where the file says.
+        """
+        gateway = self._config.gateway
+        path = control_path(gateway, self._config_file)
+        if path is None:
+            return
+        if gateway.control is None and gateway.runtime_dir is not None:
+            self._runtime_dir()  # makes the folder, and sees that no other gateway has it
+        commands: dict[str, Command] = {
+            "drain": self._ask_drain,
+            "undrain": self._ask_undrain,
+            "reload": self.ask_reload,
+            "upgrade": self.ask_upgrade,
+        }
+        answers = Commands(self._pools, self._board, self._drains, self._control_status, commands)
+        control = ControlSocket(path, answers.answer)
+        before = self._inherited.get("control")
+        if before is not None and before[0] == str(path):
+            control.adopt(before[1])
+        elif before is not None:
+            os.close(before[1])
+            remove_socket(before[0])
+        try:
+            control.bind()
+        except ConfigError as error:
+            if gateway.control is not None:
+                raise
+            log.warning("`bokeh-gateway ctl` cannot reach this gateway, set [gateway] control: %s", error)
+            return
+        self._control = control
+
+    def _control_status(self) -> dict[str, Any]:
+        return {
+            "version": __version__,
+            "pid": os.getpid(),
+            "uptime": time.time() - self._inherited.get("began", self._began),
+            "upgrades": self._inherited.get("upgrades", 0),
+            "urls": [listener.url for listener in self._shown_listeners()],
+            "processes": [member.handle.pid for member in self._processes.active],
+            "processes_leaving": [member.handle.pid for member in self._processes.members if member.slot < 0],
+            "last_reload": self._last_reload,
+        }
+
+    async def _ask_drain(self, name: str) -> str:
+        return self._drains.drain(name, self._config.timeouts.drain)
+
+    async def _ask_undrain(self, name: str) -> str:
+        return self._drains.undrain(name)
+
     # Reloading.
 
     def reload(self) -> None:
@@ -420,18 +491,48 @@ class GatewayApp:
 
     def _reloaded(self, task: asyncio.Task[None]) -> None:
         self._reloading = None
+        if self._reload_again and not task.cancelled():
+            self.reload()  # asked for between the last look and this moment
+        elif task.cancelled() or task.exception() is not None:
+            for asked in self._reload_asked:
+                asked.cancel()
         if not task.cancelled() and task.exception() is not None:
             log.error("reload: a bug in the gateway", exc_info=task.exception())
 
     async def _reload(self) -> None:
         while True:
             self._reload_again = False
+            waiting, self._reload_asked = self._reload_asked, []
             self._notifier.reloading()
-            await self.reload_now()
+            try:
+                why = await self.reload_now()
+            except BaseException:
+                self._reload_asked += waiting
+                raise
+            self._last_reload = {"at": time.time(), "ok": why is None, "error": why or ""}
+            for asked in waiting:
+                if not asked.done():
+                    asked.set_result(why)
             self._notifier.ready(self._status())
             await asyncio.sleep(RELOAD_PAUSE)
             if not self._reload_again:
                 return
+
+    async def ask_reload(self, _target: str = "") -> str:
+        """Reloads, and says what came of it.
+
+        Raises:
+            Refused: nothing was changed, and why.
+        """
+        if self._stopping.done():
+            raise Refused("the gateway stops")
+        asked: asyncio.Future[str | None] = self._loop.create_future()
+        self._reload_asked.append(asked)
+        self.reload()
+        why = await asked
+        if why is not None:
+            raise Refused(f"nothing was changed:\n{why}" if "\n" in why else f"nothing was changed: {why}")
+        return "in force for new connections"
 
     async def reload_now(self) -> str | None:
         """Reloads; why it could not be done, and nothing was changed, or None."""
@@ -542,6 +643,16 @@ class GatewayApp:
         if not self._stopping.done() and not self._in_process:
             self._spawn(self.upgrade_now())
 
+    async def ask_upgrade(self, _target: str = "") -> str:
+        """Does not return when it could be done: who asked sees the connection end, and the new program answer.
+
+        Raises:
+            Refused: nothing was changed, and why.
+        """
+        if self._stopping.done() or self._in_process:
+            raise Refused("the gateway stops" if self._stopping.done() else "a gateway inside another program")
+        raise Refused(f"nothing was changed: {await self.upgrade_now()}")
+
     async def upgrade_now(self) -> str | None:
         """Why it could not be done, and nothing was changed; does not return when it could."""
         why = await trial()
@@ -574,10 +685,18 @@ class GatewayApp:
                 both[key].append({"address": address, "tls": listener.tls, "families": listener.families, "fds": fds})
         if self._runtime is not None:
             descriptors.append(self._runtime.state()[1])
+        control = None
+        if self._control is not None:
+            control = (str(self._control.path), self._control.fileno())
+            descriptors.append(control[1])
         return {
             **both,
             "pools": pools,
             "processes": processes,
+            "drains": self._drains.state(),
+            "control": control,
+            "upgrades": self._inherited.get("upgrades", 0) + 1,
+            "began": self._inherited.get("began", self._began),
             "totals": self._processes.totals(),
             "metrics": self._metrics.snapshot(),
             "runtime": None if self._runtime is None else self._runtime.state(),
@@ -595,6 +714,7 @@ class GatewayApp:
         for task in self._tasks:
             task.cancel()
         self._sweep.stop()
+        self._drains.close()
         self._health.close()
         await self._processes.stop()
         stopping = asyncio.ensure_future(self._pools.stop())
@@ -604,6 +724,8 @@ class GatewayApp:
 
     def _dispose(self) -> None:
         self._close_listeners()
+        if self._control is not None:
+            self._control.close()
         if self._runtime is not None:
             self._runtime.remove()
         if self._memory >= 0:

@@ -1,4 +1,4 @@
-"""The command line: `bokeh-gateway --config gw.toml`, and `check`, `serve`, `demo`.
+"""The command line: `bokeh-gateway --config gw.toml`, and `check`, `serve`, `demo`, `ctl`.
 
 Exit status: 0 asked to stop, 1 failed, 2 wrong usage or configuration (`check`: 1 when it found mistakes).
 """
@@ -19,6 +19,7 @@ import uvloop
 
 from bokeh_gateway import __version__
 from bokeh_gateway.app import GatewayApp
+from bokeh_gateway.cli_ctl import ctl
 from bokeh_gateway.config import check as checks
 from bokeh_gateway.config.fields import is_http_url
 from bokeh_gateway.config.load import load, parse
@@ -59,7 +60,10 @@ def main(context: click.Context, config_path: Path | None) -> None:
     if config_path is None:
         raise click.UsageError("--config is missing; `bokeh-gateway serve app.py` needs no file.", context)
     path = config_path
-    sys.exit(_run(lambda: load(path, os.environ)))
+    sys.exit(_run(lambda: load(path, os.environ), path))
+
+
+main.add_command(ctl)
 
 
 @main.command()
@@ -161,7 +165,7 @@ def _serve_config(
     return parse(data, Path.cwd(), os.environ, "bokeh-gateway serve")
 
 
-def _run(read: Callable[[], Config]) -> int:
+def _run(read: Callable[[], Config], config_file: Path | None = None) -> int:
     """Runs the gateway; the exit status."""
     try:
         config = read()
@@ -176,7 +180,7 @@ def _run(read: Callable[[], Config]) -> int:
         _raise_file_limit()
         for warning in checks.warnings(config):
             log.warning("%s", warning)
-        return uvloop.run(_main(config, read, left))
+        return uvloop.run(_main(config, read, left, config_file))
     except ConfigErrors as errors:
         click.echo(str(errors), err=True)
         return 2
@@ -186,8 +190,9 @@ def _run(read: Callable[[], Config]) -> int:
         handler.writer.close()
 
 
-async def _main(config: Config, read: Callable[[], Config], left: State | None) -> int:
-    return await GatewayApp(config, asyncio.get_running_loop(), reload_config=read, inherited=left).run()
+async def _main(config: Config, read: Callable[[], Config], left: State | None, config_file: Path | None = None) -> int:
+    loop = asyncio.get_running_loop()
+    return await GatewayApp(config, loop, reload_config=read, inherited=left, config_file=config_file).run()
 
 
 def _raise_file_limit() -> None:

@@ -76,3 +76,7 @@ class NoWorker(GatewayError):
     """No worker of the pool can be used now."""
 
     status, side = 503, Side.WORKER
+
+
+class Refused(GatewayError):
+    """What an operator asked for cannot be done; the text is for him."""

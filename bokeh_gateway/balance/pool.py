@@ -29,6 +29,7 @@ class Worker:
         "address",
         "answered",
         "backup",
+        "closed",
         "coming",
         "draining",
         "failures",
@@ -81,6 +82,8 @@ class Worker:
         """The last probe, or the last connection, found it."""
         self.draining = False
         """Gets no new sessions; those it has still reach it."""
+        self.closed = False
+        """Its drain is over: what names a session of it goes to another worker."""
         self.keeps = UNUSED_LIFETIME
         """Seconds that it keeps a session to which nobody is connected."""
         self.coming = coming
@@ -165,6 +168,9 @@ class Pool:
             if other is not worker:
                 both = f"{other.name} and {worker.name}"
                 raise ValueError(f"pool {self.name}: workers {both} have the same key: rename one")
+        for worker in self.workers:
+            if worker.closed:
+                del self.by_key[worker.key]
 
     def worth_waiting(self, now: float) -> bool:
         """Whether a worker starts, or was up a moment ago."""

@@ -66,6 +66,12 @@ class Gateway(Table):
     anyone can send these headers."""
     runtime_dir: FilePathOrNone = None
     """Folder for the sockets of supervised workers; None: a private temporary folder."""
+    control: FilePathOrNone = None
+    """The unix socket, mode 0600, where `bokeh-gateway ctl` reaches the gateway.  None: `control.sock` in
+    `runtime_dir`; without that, a name made from the configuration file's path, in a folder of the user's among
+    temporary files, so that `ctl --config gw.toml` finds it.  A restart alone changes it.  Set it where a service has
+    temporary files of its own (PrivateTmp), or where whoever commands the gateway is another user or has another
+    TMPDIR."""
     user: Annotated[str, Field(min_length=1)] | None = None
     """Becomes this user once the ports are bound, workers and gateway processes too; None: stays who it is.  It must be
     able to read the certificates and to write the log."""

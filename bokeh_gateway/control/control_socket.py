@@ -15,7 +15,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final
 
-from bokeh_gateway.control.command import refuse_long_socket
+from bokeh_gateway.control.command import MAX_SOCKET_PATH
+from bokeh_gateway.control.control_path import KEY, make_folder
 from bokeh_gateway.control.runtime_dir import remove_socket
 from bokeh_gateway.errors import ConfigError
 
@@ -35,14 +36,34 @@ class ControlSocket:
     def __init__(self, path: Path, handler: Handler) -> None:
         self._path = path
         self._handler = handler
+        self._sock: socket.socket | None = None
         self._server: asyncio.Server | None = None
 
-    async def start(self) -> None:
+    @property
+    def path(self) -> Path:
+        """Where it listens."""
+        return self._path
+
+    def adopt(self, fd: int) -> None:
+        """Takes over the socket that listened here before this program was executed anew."""
+        self._sock = socket.socket(fileno=fd)
+
+    def fileno(self) -> int:
+        """The descriptor that `adopt` takes; -1: it does not listen."""
+        return -1 if self._sock is None else self._sock.fileno()
+
+    def bind(self) -> None:
         """Raises:
         ConfigError: it cannot listen there.
         """
+        if self._sock is not None:
+            return
         path = str(self._path)
-        refuse_long_socket(path)
+        if len(os.fsencode(path)) > MAX_SOCKET_PATH:
+            raise ConfigError(KEY, path, f"a path of at most {MAX_SOCKET_PATH} bytes")
+        make_folder(self._path)
+        if _answers(path):
+            raise ConfigError(KEY, path, "a socket of its own: another gateway listens there")
         remove_socket(path)
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         mask = os.umask(0o177)  # 0600 from the first moment on
@@ -50,16 +71,29 @@ class ControlSocket:
             sock.bind(path)
         except OSError as exc:
             sock.close()
-            raise ConfigError("gateway.control", path, f"a socket that can be made ({exc.strerror})") from exc
+            raise ConfigError(KEY, path, f"a socket that can be made ({exc.strerror})") from exc
         finally:
             os.umask(mask)
-        self._server = await asyncio.start_unix_server(self._serve, sock=sock, limit=MAX_LINE)
+        self._sock = sock
+
+    async def start(self) -> None:
+        """Answers from now on.
+
+        Raises:
+            ConfigError: it cannot listen there.
+        """
+        self.bind()
+        assert self._sock is not None
+        self._server = await asyncio.start_unix_server(self._serve, sock=self._sock, limit=MAX_LINE)
 
     def close(self) -> None:
+        if self._sock is None:
+            return
+        remove_socket(str(self._path))
         if self._server is not None:
             self._server.close()
-            self._server = None
-            remove_socket(str(self._path))
+        self._sock.close()
+        self._server = self._sock = None
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -77,8 +111,18 @@ class ControlSocket:
             command, target = str(asked["command"]), str(asked.get("target", ""))
         except (ValueError, KeyError, TypeError, AttributeError):
             return {"ok": False, "error": 'expected a line such as {"command": "drain", "target": "apps/1"}'}
-        log.warning("control: %s %s", command, target)
         return await self._handler(command, target)
+
+
+def _answers(path: str) -> bool:
+    """Whether somebody listens there."""
+    with contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as sock:
+        sock.settimeout(1.0)
+        try:
+            sock.connect(path)
+        except OSError:
+            return False
+        return True
 
 
 def ask(path: Path, command: str, target: str = "", timeout: float | None = None) -> Answer:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Final
 
-from bokeh_gateway.balance.board import Board
+from bokeh_gateway.balance.board import TUNNELS, Board
 from bokeh_gateway.balance.health import HealthSettings
 from bokeh_gateway.balance.pool import Pool, Worker
 from bokeh_gateway.config.address import Address
@@ -32,6 +32,8 @@ WORKER_GRACE: Final = 10.0
 """Seconds between TERM and KILL for supervised workers."""
 LOOK_AGAIN: Final = 0.25
 """Seconds between two looks at whether a worker that goes has anything left."""
+SAY_AGAIN: Final = 0.5
+"""Seconds between two orders to close what is open at a worker."""
 
 
 @dataclass(eq=False)
@@ -44,6 +46,8 @@ class Group:
     """Empty where the workers run elsewhere."""
     supervisor: Supervisor | None = None
     generation: int = 1
+    leaving: bool = False
+    """It drains, and is ended when nothing is open there any more."""
 
 
 @dataclass(slots=True)
@@ -87,6 +91,8 @@ class Pools:
         """Supervised workers that are."""
         self.condemned: set[Worker] = set()
         """Those that health checks took out of use."""
+        self.held: set[Worker] = set()
+        """Those that an operator drains; they stay drained through reloads."""
         self._settings: dict[str, PoolSettings] = {}
         """Also of pools whose workers still drain."""
         self._groups: dict[str, list[Group]] = {}
@@ -103,6 +109,16 @@ class Pools:
     def find(self, name: str) -> Worker | None:
         """The worker of that name."""
         return next((worker for worker in self.workers() if worker.name == name), None)
+
+    def group_of(self, worker: Worker) -> Group | None:
+        """The one that it belongs to."""
+        everyone = (group for groups in self._groups.values() for group in groups)
+        return next((group for group in everyone if worker in group.workers), None)
+
+    @property
+    def groups(self) -> Mapping[str, Sequence[Group]]:
+        """By pool, the present generation last."""
+        return self._groups
 
     @property
     def supervisors(self) -> list[Supervisor]:
@@ -141,6 +157,7 @@ class Pools:
             "slow_start": worker.slow_start,
             "up": worker.up,
             "draining": worker.draining,
+            "closed": worker.closed,
             "slow": worker.slow,
             "keeps": worker.keeps,
             "coming": worker.coming > 0,
@@ -257,7 +274,8 @@ class Pools:
                     f"{name}/{server}", server.address, index=self._column(), weight=server.weight, backup=server.backup
                 )
             worker.weight = server.weight
-            worker.backup, worker.draining = server.backup, False
+            worker.backup, worker.draining = server.backup, worker in self.held
+            worker.closed = worker.closed and worker.draining
             worker.slow_start = server.slow_start
             worker.slow = worker.slow  # counts `backup` in
             if settings.unused_session_lifetime is not None:
@@ -309,6 +327,7 @@ class Pools:
                         "pool": name,
                         "kind": self.pools[name].kind,
                         "generation": group.generation,
+                        "leaving": group.leaving,
                         "workers": [self._entry(worker) for worker in group.workers],
                         "launches": [
                             {f.name: getattr(launch, f.name) for f in fields(launch)} | {"env": dict(launch.env)}
@@ -337,16 +356,22 @@ class Pools:
                 supervisors.append(group.supervisor)
             self.pools.setdefault(name, Pool(name, entry["kind"], ()))
             self.ready |= {worker for worker in group.workers if group.launches and worker.up}
-            if group.workers and all(worker.draining for worker in group.workers):
+            if entry["leaving"]:
+                group.leaving = True
                 self._spawn(self._wait_and_remove(group, linger))
+        for groups in self._groups.values():
+            earlier = [group for group in groups[:-1] if not group.leaving]
+            if earlier and groups[-1].supervisor is not None:
+                self._spawn(self._succeed(groups[-1].supervisor, earlier, linger))
         self._regroup()
         return supervisors
 
     # How a worker goes.
 
     def _leave(self, group: Group, linger: float) -> None:
-        if group.workers and all(worker.draining for worker in group.workers):
+        if group.leaving:
             return
+        group.leaving = True
         for worker in group.workers:
             worker.draining = True
         self._spawn(self._wait_and_remove(group, linger))
@@ -357,12 +382,11 @@ class Pools:
         # Polled: other processes count, and a number in shared memory wakes nobody.
         while loop.time() < deadline and any(self._board.load(w.index) for w in group.workers):  # noqa: ASYNC110
             await asyncio.sleep(LOOK_AGAIN)
-        if not all(worker.draining for worker in group.workers):  # a later reload wants it again
-            return
         if group.supervisor is not None:
             await group.supervisor.stop(WORKER_GRACE)
         self.ready.difference_update(group.workers)
         self.condemned.difference_update(group.workers)
+        self.held.difference_update(group.workers)
         groups = self._groups[group.pool]
         groups.remove(group)
         if not groups:
@@ -372,6 +396,19 @@ class Pools:
             log.warning("gone after the reload: %s", names)
         self._regroup()
         self._changed()
+
+    async def close_worker(self, worker: Worker, tell: Callable[..., None]) -> None:
+        """Closes what is open at a worker that drains; pages connect again, and come to another one.
+
+        `tell` sends every process what changed; returns when nothing is open there.
+        """
+        worker.closed = True
+        while True:
+            # Again, as a WebSocket may just have been on its way there.
+            tell(worker, closed=True)
+            await asyncio.sleep(SAY_AGAIN)
+            if not self._board.total(TUNNELS, worker.index) or worker not in self.workers():
+                return
 
     # What supervisors say.
 
@@ -419,6 +456,7 @@ def _restored(entry: Mapping[str, Any]) -> Worker:
         coming=NEVER if entry["coming"] else 0.0,
     )
     worker.draining, worker.answered, worker.keeps = entry["draining"], entry["started"], entry["keeps"]
+    worker.closed = entry["closed"]
     return worker
 
 

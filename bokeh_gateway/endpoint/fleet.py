@@ -32,13 +32,16 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 Entry = Mapping[str, Any]
-"""A worker in plain values: name, address (fields of `Address`), index, backup, weight, slow_start, draining, slow,
-keeps, up, condemned (down by the probes' word), coming (it starts: worth waiting for), started (it has got ready)."""
+"""A worker in plain values: name, address (fields of `Address`), index, backup, weight, slow_start, draining, closed
+(its drain is over), slow, keeps, up, condemned (down by the probes' word), coming (it starts: worth waiting for),
+started (it has got ready)."""
 Roster = Sequence[Mapping[str, Any]]
 """Each pool in plain values: name, kind, hold, max_sessions, queue, queue_timeout, failures, and its workers."""
 
 TRY_AGAIN: Final = 1.0
 """Seconds between two tries to reach a worker that refused."""
+GOES_ON_ELSEWHERE: Final = 1012
+"""Close code, "service restart": BokehJS connects again, and comes to another worker."""
 LEARNED: Final = 20_000
 """Sessions that workers named by themselves and whose worker is remembered; the oldest are forgotten first."""
 
@@ -296,12 +299,29 @@ class Fleet:
         update(worker, change)
         if change.get("started"):
             self.outcomes.forget(worker)
+        if "closed" in change or "draining" in change:
+            self._drained(worker)
         if "condemned" in change:
             self.condemn(worker, change["condemned"])
         if "up" in change:
             self.set_up(worker, change["up"])
         if "coming" in change:
             self.expect(worker, NEVER if change["coming"] else 0.0)
+
+    def _drained(self, worker: Worker) -> None:
+        """Its drain began, ended, or was called off."""
+        pool = self._pool_of.get(worker)
+        if pool is None:
+            return
+        pool.replace(pool.workers)
+        if worker.closed:
+            self.live.forget(worker)
+            self._unlearn(worker)
+            for tunnel in [tunnel for tunnel, owner in self.tunnels.items() if owner is worker]:
+                tunnel.reason = tunnel.reason or "worker-drained: its time to drain is over"
+                tunnel.end(GOES_ON_ELSEWHERE, "the worker was drained")
+        elif worker.available:
+            self.waiting.worker_came(pool)
 
     def workers(self) -> list[Worker]:
         """All workers of all pools."""
@@ -346,6 +366,9 @@ class Fleet:
         self._rising.pop(worker, None)
         self._condemned.discard(worker)
         self.metrics.worker_up.values.pop((worker.name,), None)
+        self._unlearn(worker)
+
+    def _unlearn(self, worker: Worker) -> None:
         self._learned = {session: owner for session, owner in self._learned.items() if owner is not worker}
 
     def close(self) -> None:
@@ -357,7 +380,7 @@ class Fleet:
 
 def update(worker: Worker, change: Entry) -> None:
     """What can change of a worker without anybody having to hear of it."""
-    for name in ("backup", "slow_start", "draining", "slow", "keeps"):
+    for name in ("backup", "slow_start", "draining", "closed", "slow", "keeps"):
         if name in change:
             setattr(worker, name, change[name])
     if "weight" in change and change["weight"] != worker.weight:
