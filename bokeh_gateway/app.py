@@ -40,6 +40,7 @@ from bokeh_gateway.control.privileges import drop, is_root
 from bokeh_gateway.control.processes import ROWS, Member, Processes, Shape
 from bokeh_gateway.control.runtime_dir import RuntimeDir, remove_socket
 from bokeh_gateway.control.upgrade import State, execute, handle_again, trial
+from bokeh_gateway.control.upkeep import Upkeep
 from bokeh_gateway.control.workers import EventKind, Supervisor, WorkerEvent
 from bokeh_gateway.endpoint.failure import explain
 from bokeh_gateway.endpoint.metrics_page import metrics_delegate
@@ -126,6 +127,12 @@ class GatewayApp:
         self._drains = Drains(self._pools, self._board, self.tell_worker)
         self._config_file = config_file
         self._control: ControlSocket | None = None
+        self._upkeep = Upkeep(
+            self._pools,
+            self._board,
+            lambda: self._config.timeouts.reload_linger,
+            lambda pool: self._metrics.workers_replaced.add(pool),
+        )
         self._fresh: list[Supervisor] = []
         self._left_behind: list[Member] = []
         """Processes of the program before an upgrade, until there are new ones."""
@@ -328,6 +335,7 @@ class GatewayApp:
             for member in self._left_behind:
                 self._processes.retire(member, self._config.timeouts.reload_linger, "[timeouts] reload_linger")
             ready = [await supervisor.settled() for supervisor in self._fresh]
+            self._sweep.every(self._upkeep.look)
             if not self._stopping.done():
                 self._say_ready(sum(ready))
                 self._notifier.ready(self._status())
@@ -363,7 +371,7 @@ class GatewayApp:
 
     def _say_ready(self, supervised: int) -> None:
         external = sum(len(pool.servers) for pool in self._config.pool.values())
-        wanted = external + sum(pool.workers for pool in self._config.pool.values() if pool.serve)
+        wanted = external + sum(pool.at_start for pool in self._config.pool.values() if pool.serve)
         have = external + supervised
         count = f"{have} of {wanted} workers" if have != wanted else "1 worker" if have == 1 else f"{have} workers"
         public = self._config.gateway.public_url
@@ -716,6 +724,7 @@ class GatewayApp:
         self._sweep.stop()
         self._drains.close()
         self._health.close()
+        self._upkeep.close()
         await self._processes.stop()
         stopping = asyncio.ensure_future(self._pools.stop())
         self._hurried.add_done_callback(lambda _: self._spawn(self._pools.stop()))

@@ -20,7 +20,9 @@ REQUESTS: Final = 3
 _LOAD: Final = 0
 """The sum of the three: it is what every pick reads, for all workers at once.  Requests, by far the most frequent,
 are counted in it alone."""
-_PLANES: Final = 3
+_SERVED: Final = 3
+"""Pages that made a session, ever: no part of any load."""
+_PLANES: Final = 4
 _CELL: Final = 8
 
 
@@ -40,18 +42,22 @@ class Row:
         if kind != REQUESTS:
             cells[kind * self._columns + column] += by
 
+    def served(self, column: int) -> None:
+        """Count one page that made a session at the worker of `column`."""
+        self._cells[_SERVED * self._columns + column] += 1
+
     def get(self, kind: int, column: int) -> int:
         """What this process counted."""
         return _count(self._cells, self._columns, kind, column)
 
 
-LAYOUT: Final = 1
+LAYOUT: Final = 2
 """Changes with the meaning of the cells; programs of different layouts cannot share a board."""
 
 
 def board_size(columns: int, rows: int) -> int:
-    """Bytes of a board."""
-    return rows * columns * _PLANES * _CELL
+    """Bytes of a board.  One row is for what processes that are gone had served."""
+    return (rows + 1) * columns * _PLANES * _CELL
 
 
 class Board:
@@ -71,6 +77,7 @@ class Board:
         view = memoryview(mmap.mmap(fd, board_size(columns, rows))).cast("q")
         size = columns * _PLANES
         self._cells = [view[i * size : (i + 1) * size] for i in range(rows)]
+        self._gone = view[rows * size : (rows + 1) * size]
         self._loads: list[memoryview[int]] = []
         self.use(columns, rows)
 
@@ -96,9 +103,21 @@ class Board:
         """TUNNELS, PAGES or REQUESTS of one worker over all processes: for metrics and for the end of a drain."""
         return sum(_count(cells, self.columns, kind, column) for cells in self._cells)
 
+    def served(self, column: int) -> int:
+        """Pages that made a session at a worker, in processes that are gone too."""
+        place = _SERVED * self.columns + column
+        return self._gone[place] + sum(cells[place] for cells in self._cells)
+
+    def forget_served(self, column: int) -> None:
+        """Another worker process has the column: what it served begins at 0.  The old one may get nothing any more."""
+        for cells in (*self._cells, self._gone):
+            cells[_SERVED * self.columns + column] = 0
+
     def clear_row(self, i: int) -> None:
-        """Forget what a dead process counted.  Nobody may be writing the row."""
+        """Forget what a dead process counted, but for the pages that it served.  Nobody may be writing the row."""
         cells = self._cells[i]
+        for place in range(_SERVED * self.columns, (_SERVED + 1) * self.columns):
+            self._gone[place] += cells[place]
         cells[:] = memoryview(bytes(len(cells) * _CELL)).cast("q")
 
 

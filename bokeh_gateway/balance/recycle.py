@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Final
 
-from bokeh_gateway.units import format_duration, format_size
+from bokeh_gateway.units import format_duration
 
+SPREAD: Final = 0.1
+"""Share of `max_age` by which workers that started together are replaced apart."""
 SPARE: Final = 0.5
 """Share of `load_factor` below which one worker fewer would do: the gap keeps the number from flapping."""
 
@@ -43,12 +45,17 @@ def worn_out(life: Life, settings: RecycleSettings, share: float = 1.0) -> str |
     `share`, 1.0 at most, shortens its `max_age`, so that workers that started together are not all replaced together.
     """
     if settings.max_rss is not None and life.rss > settings.max_rss:
-        return f"{format_size(life.rss)} of memory, max_rss = {format_size(settings.max_rss)}"
+        return f"{life.rss / 1e6:.0f} MB of memory, max_rss = {settings.max_rss / 1e6:g} MB"
     if settings.max_age is not None and life.age > settings.max_age * share:
         return f"{format_duration(round(life.age))} old, max_age = {format_duration(settings.max_age)}"
     if settings.max_served is not None and life.served >= settings.max_served:
         return f"served {life.served} pages, max_served = {settings.max_served}"
     return None
+
+
+def share_of(seed: int) -> float:
+    """The share of `max_age` that a worker gets; `seed` is random, but always the same for one worker."""
+    return 1.0 - SPREAD * (seed % 1024) / 1024
 
 
 def workers_wanted(sessions: int, workers: int, load_factor: float, least: int, most: int) -> int:

@@ -20,7 +20,12 @@ from bokeh_gateway.units import format_duration
 
 POOL_NAME: Final = re.compile(r"[A-Za-z0-9_-]+\Z")
 TARGETS: Final = ("pool", "static", "redirect")
-ONLY_WITH_SERVE: Final = ("command", "workers", "args", "env", "cwd")
+MOST_WORKERS: Final = 64
+NUMBERS: Final = ("min_workers", "max_workers")
+ONLY_WITH_SERVE: Final = (
+    *("command", "workers", "args", "env", "cwd", "start_timeout"),
+    *("max_rss", "max_age", "max_served", *NUMBERS, "load_factor"),
+)
 
 
 @dataclass(slots=True)
@@ -72,6 +77,7 @@ def _pools(parts: Parts) -> Iterator[ConfigError]:
     for name, pool in parts.pools.items():
         yield from _same_server_twice(name, pool)
         yield from _health(name, pool)
+        yield from _scaling(name, pool)
 
 
 def _pool(path: Path, table: Mapping[str, Any]) -> Iterator[ConfigError]:
@@ -96,6 +102,25 @@ def _health(name: str, pool: Pool) -> Iterator[ConfigError]:
         yield mistake(("pool", name, "health", "max_lag"), format_duration(health.max_lag), expected)
     if pool.servers and all(server.backup for server in pool.servers):
         yield KeyMistake(f"pool.{name}.servers", "one server at least that is no backup")
+
+
+def _scaling(name: str, pool: Pool) -> Iterator[ConfigError]:
+    """min_workers <= workers <= max_workers, and something that decides between them."""
+    path: Path = ("pool", name)
+    for key in NUMBERS:
+        number = getattr(pool, key)
+        if number is not None and pool.load_factor is None:
+            yield KeyMistake(key_text((*path, key)), "to stand beside load_factor, which decides how many there are")
+        if number is not None and number > MOST_WORKERS:
+            yield mistake((*path, key), number, f"{MOST_WORKERS} or less")
+    if pool.fewest > pool.most:
+        yield KeyMistake(key_text((*path, "max_workers")), f"{pool.fewest} or more, the fewest that there are to be")
+    elif "workers" in pool.model_fields_set and not pool.fewest <= pool.workers <= pool.most:
+        yield mistake(
+            (*path, "workers"), pool.workers, f"from min_workers = {pool.fewest} to max_workers = {pool.most}"
+        )
+    elif pool.load_factor is not None and pool.fewest == pool.most:
+        yield KeyMistake(key_text((*path, "load_factor")), "min_workers and max_workers that differ")
 
 
 def _same_server_twice(name: str, pool: Pool) -> Iterator[ConfigError]:

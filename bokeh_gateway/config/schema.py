@@ -170,6 +170,21 @@ class Pool(Table):
     """How a worker is started; or ["panel", "serve"].  A first item with a slash is a path."""
     workers: Annotated[Count, Field(le=64)] = 1
     """How many workers to run; an app that computes uses one core each."""
+    start_timeout: Duration = 60.0
+    """From a worker's start to its first answer; then it is ended and started again."""
+    max_rss: SizeOrNone = None
+    """Memory of a worker and its children; above it, a fresh worker takes its place, and it ends with its sessions."""
+    max_age: DurationOrNone = None
+    """Age at which the same happens; up to a tenth earlier, so that workers do not go as they came, together."""
+    max_served: CountOrNone = None
+    """Pages that made a session after which the same happens."""
+    min_workers: CountOrNone = None
+    """Workers while there is little to do; None: as `workers` says.  Needs `load_factor`."""
+    max_workers: CountOrNone = None
+    """Workers while there is much to do; None: as `workers` says.  Needs `load_factor`."""
+    load_factor: CountOrNone = None
+    """Sessions of each worker above which there are more workers, and below half of which fewer; None: it is always
+    `workers`."""
     args: tuple[str, ...] = ()
     """Further arguments of `bokeh serve`."""
     env: dict[str, str] = {}
@@ -193,6 +208,21 @@ class Pool(Table):
     """Browsers that may wait for a session, first come first served; the others are told to come back."""
     queue_timeout: Duration = 300.0
     """For a browser in the queue; then it has to join it anew."""
+
+    @property
+    def fewest(self) -> int:
+        """Workers that are never drained for want of work."""
+        return self.workers if self.min_workers is None else self.min_workers
+
+    @property
+    def most(self) -> int:
+        """Workers beyond which none is started for the load."""
+        return self.workers if self.max_workers is None else self.max_workers
+
+    @property
+    def at_start(self) -> int:
+        """Workers that a start begins with."""
+        return min(max(self.workers, self.fewest), self.most)
 
 
 class Route(Table):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Final
 
@@ -22,7 +22,7 @@ from bokeh_gateway.control.command import Launch, unused_lifetime, worker_comman
 from bokeh_gateway.control.health_watch import Target
 from bokeh_gateway.control.probe_target import health_settings, probe_target
 from bokeh_gateway.control.runtime_dir import RuntimeDir
-from bokeh_gateway.control.workers import EventKind, Supervisor, Taken, WorkerEvent
+from bokeh_gateway.control.workers import EventKind, Supervisor, SupervisorSettings, Taken, WorkerEvent
 from bokeh_gateway.errors import ConfigError
 from bokeh_gateway.wire.sweep import NEVER
 
@@ -45,15 +45,19 @@ class Group:
     launches: list[Launch] = field(default_factory=list)
     """Empty where the workers run elsewhere."""
     supervisor: Supervisor | None = None
+    """Its slots are in the order of `workers` and `launches`."""
     generation: int = 1
     leaving: bool = False
     """It drains, and is ended when nothing is open there any more."""
+    departing: dict[str, float] = field(default_factory=dict)
+    """Of those that drain alone, to be ended with their sessions: by when, on the monotonic clock."""
 
 
 @dataclass(slots=True)
 class Plan:
     """What the pools shall be; made before anything is changed."""
 
+    config: Config
     settings: dict[str, PoolSettings]
     launches: dict[str, list[Launch]]
     """Of the pools whose workers have to be started: new ones, and those whose command changed."""
@@ -93,6 +97,7 @@ class Pools:
         """Those that health checks took out of use."""
         self.held: set[Worker] = set()
         """Those that an operator drains; they stay drained through reloads."""
+        self._config: Config | None = None
         self._settings: dict[str, PoolSettings] = {}
         """Also of pools whose workers still drain."""
         self._groups: dict[str, list[Group]] = {}
@@ -112,8 +117,11 @@ class Pools:
 
     def group_of(self, worker: Worker) -> Group | None:
         """The one that it belongs to."""
-        everyone = (group for groups in self._groups.values() for group in groups)
-        return next((group for group in everyone if worker in group.workers), None)
+        return next((group for group in self.all_groups() if worker in group.workers), None)
+
+    def all_groups(self) -> list[Group]:
+        """Of all pools."""
+        return [group for groups in self._groups.values() for group in groups]
 
     @property
     def groups(self) -> Mapping[str, Sequence[Group]]:
@@ -192,33 +200,27 @@ class Pools:
                 continue
             present = self._present(name)
             if present is not None and present.launches:
-                wanted = self._launches(config, name, settings, present.generation)
+                wanted = [self._launch(config, name, *seat(worker.name)) for worker in present.workers]
                 if wanted == present.launches:
                     continue
             generation = generations[name] = self._generation.get(name, 0) + 1
-            launches[name] = self._launches(config, name, settings, generation)
-        count = sum(len(pool.servers) + pool.workers * bool(pool.serve) for pool in config.pool.values())
+            numbers = range(1, settings.at_start + 1)
+            launches[name] = [self._launch(config, name, number, generation) for number in numbers]
+        count = sum(len(pool.servers) + pool.at_start * bool(pool.serve) for pool in config.pool.values())
         if count + len(self.workers()) > self._board.columns:
             raise ConfigError("pool", count, f"at most {self._board.columns} workers, those that still drain included")
-        return Plan(dict(config.pool), launches, generations)
+        return Plan(config, dict(config.pool), launches, generations)
 
-    def _launches(self, config: Config, name: str, settings: PoolSettings, generation: int) -> list[Launch]:
-        folder = self._runtime()
-        return [
-            worker_command(
-                settings,
-                config.sessions,
-                config.limits,
-                folder.socket(name, number, generation),
-                environ=self._environ,
-                name=name,
-            )
-            for number in range(1, settings.workers + 1)
-        ]
+    def _launch(self, config: Config, name: str, number: int, generation: int) -> Launch:
+        socket = self._runtime().socket(name, number, generation)
+        return worker_command(
+            config.pool[name], config.sessions, config.limits, socket, environ=self._environ, name=name
+        )
 
     def apply(self, plan: Plan, linger: float) -> list[Supervisor]:
         """Makes it so; the supervisors that are to be started, whose workers take over as soon as they are ready."""
         fresh: list[Supervisor] = []
+        self._config = plan.config
         self._settings.update(plan.settings)
         for name in self._groups.keys() - plan.settings.keys():
             for group in self._groups[name]:
@@ -244,7 +246,9 @@ class Pools:
             worker = Worker(f"{name}/{number}{suffix}", address, index=self._column(), up=False, coming=NEVER)
             worker.keeps = unused_lifetime(settings)
             group.workers.append(worker)
-        supervisor = group.supervisor = Supervisor(name, launches, self._event, self._say, suffix=suffix)
+        supervisor = group.supervisor = Supervisor(
+            name, launches, self._event, self._say, supervision(settings), suffix=suffix
+        )
         if earlier:
             self._spawn(self._succeed(supervisor, earlier, linger))
         return supervisor
@@ -308,6 +312,69 @@ class Pools:
         for name in self.pools.keys() - self._groups.keys():
             del self.pools[name]
 
+    # One worker of a pool.
+
+    def settings(self, pool: str) -> PoolSettings:
+        """As they are in force."""
+        return self._settings[pool]
+
+    def tended(self) -> Iterator[tuple[PoolSettings, Group]]:
+        """The present workers of each pool that the gateway runs, while no other ones take over from them."""
+        for name, groups in self._groups.items():
+            serving = [group for group in groups if not group.leaving]
+            present = groups[-1]
+            if present.supervisor is not None and serving == [present] and self._settings[name].serve:
+                yield self._settings[name], present
+
+    def add(self, group: Group, number: int) -> Worker | None:
+        """Begins to start one more worker, with a name that none had before; None when there is no room for it."""
+        if self._config is None or group.supervisor is None or len(self.workers()) >= self._board.columns:
+            return None
+        name = group.pool
+        generation = self._generation[name] = self._generation[name] + 1
+        try:
+            launch = self._launch(self._config, name, number, generation)
+        except ConfigError as error:  # the numbers in a socket's path have grown
+            log.error("pool %s: no further worker can be run: %s", name, error)
+            return None
+        worker = Worker(
+            f"{name}/{number}#{generation}", Address(unix=launch.socket), index=self._column(), up=False, coming=NEVER
+        )
+        worker.keeps = unused_lifetime(self._settings[name])
+        group.workers.append(worker)
+        group.launches.append(launch)
+        group.supervisor.settings = supervision(self._settings[name])
+        self._regroup()
+        self._changed()
+        group.supervisor.add(worker.name, launch)
+        return worker
+
+    def drain(self, group: Group, worker: Worker, by: float) -> None:
+        """The worker gets no new sessions, and is to be ended with those that it has, or `by` then."""
+        worker.draining = True
+        group.departing[worker.name] = by
+        self._changed()
+
+    def undrain(self, group: Group, worker: Worker) -> None:
+        """The worker serves on."""
+        worker.draining = False
+        group.departing.pop(worker.name, None)
+        self._changed()
+
+    async def end(self, group: Group, worker: Worker) -> None:
+        """Ends the worker's process; it is in no roster then."""
+        if group.supervisor is not None:
+            slot = group.supervisor.slots[group.workers.index(worker)]
+            await group.supervisor.end(slot, WORKER_GRACE)
+        place = group.workers.index(worker)
+        del group.workers[place], group.launches[place]
+        group.departing.pop(worker.name, None)
+        self.ready.discard(worker)
+        self.condemned.discard(worker)
+        self.held.discard(worker)
+        self._regroup()
+        self._changed()
+
     # An upgrade.
 
     def state(self) -> tuple[list[dict[str, Any]], list[int]]:
@@ -318,7 +385,9 @@ class Pools:
             for group in groups:
                 slots = group.supervisor.slots if group.supervisor is not None else ()
                 running = [
-                    None if s.process is None else (s.process.pid, s.process.output_fd, s.state == EventKind.READY)
+                    None
+                    if s.process is None
+                    else (s.process.pid, s.process.output_fd, s.state == EventKind.READY, s.began)
                     for s in slots
                 ]
                 fds += [process[1] for process in running if process is not None]
@@ -334,6 +403,8 @@ class Pools:
                             for launch in group.launches
                         ],
                         "running": running,
+                        "departing": dict(group.departing),
+                        "given": self._generation.get(name, 1),
                     }
                 )
         return listed, fds
@@ -346,13 +417,14 @@ class Pools:
             group = Group(name, [_restored(worker) for worker in entry["workers"]], generation=generation)
             self._groups.setdefault(name, []).append(group)
             self._settings[name] = PoolSettings(kind=entry["kind"])
-            self._generation[name] = max(generation, self._generation.get(name, 0))
+            group.departing.update(entry.get("departing", {}))
+            self._generation[name] = max(entry.get("given", generation), self._generation.get(name, 0))
             if entry["launches"]:
                 known = {f.name for f in fields(Launch)}
                 group.launches = [Launch(**{k: v for k, v in one.items() if k in known}) for one in entry["launches"]]
                 taken = [None if process is None else Taken(*process) for process in entry["running"]]
-                suffix = "" if generation == 1 else f"#{generation}"
-                group.supervisor = Supervisor(name, group.launches, self._event, self._say, suffix=suffix, taken=taken)
+                names = [worker.name for worker in group.workers]
+                group.supervisor = Supervisor(name, group.launches, self._event, self._say, taken=taken, names=names)
                 supervisors.append(group.supervisor)
             self.pools.setdefault(name, Pool(name, entry["kind"], ()))
             self.ready |= {worker for worker in group.workers if group.launches and worker.up}
@@ -423,6 +495,8 @@ class Pools:
                 self.ready.discard(worker)
                 worker.coming = NEVER if event.kind in (EventKind.STARTING, EventKind.EXITED) else 0.0
             self.condemned.discard(worker)
+            if event.kind is EventKind.STARTING:
+                self._board.forget_served(worker.index)
         self._on_event(worker, event)
 
     async def stop(self) -> None:
@@ -442,6 +516,17 @@ class Pools:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             log.error("a change of workers failed", exc_info=task.exception())
+
+
+def seat(worker: str) -> tuple[int, int]:
+    """Number and generation in the name of a supervised worker: (1, 1) of `demo/1`, (3, 2) of `demo/3#2`."""
+    number, _, generation = worker.rpartition("/")[2].partition("#")
+    return int(number), int(generation or 1)
+
+
+def supervision(settings: PoolSettings) -> SupervisorSettings:
+    """How the workers of a pool are run."""
+    return SupervisorSettings(start_timeout=settings.start_timeout)
 
 
 def _restored(entry: Mapping[str, Any]) -> Worker:

@@ -10,7 +10,7 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
 
@@ -85,16 +85,21 @@ class Taken:
     pid: int
     output_fd: int
     ready: bool
+    began: float = 0.0
+    """When it was started, on the monotonic clock; 0: not known."""
 
 
 class Supervisor:
     """The workers of pool `pool_name`, one for each of `launches`, named `<pool_name>/<n>` from 1.
+
+    Further ones can be added later, and one at a time can be ended.
 
     Args:
         on_event: called in the loop for each change; it must not block.
         log: takes one line at a time, the workers' output and the supervisor's own words; it must not block.
         suffix: `#2` for the second generation: other processes, so other names.
         taken: processes that run already, by slot; those are kept and not started.
+        names: of the workers, where they are others than that.
 
     Its loop has to run in a thread that lives as long as the workers shall: the kernel ties them to that thread.
     """
@@ -108,13 +113,14 @@ class Supervisor:
         settings: SupervisorSettings | None = None,
         suffix: str = "",
         taken: Sequence[Taken | None] = (),
+        names: Sequence[str] = (),
     ) -> None:
-        self._settings = settings or SupervisorSettings()
+        self.settings = settings or SupervisorSettings()
+        """For workers that are added from now on."""
         self._log = log
         self._on_event = on_event
-        self.slots: Final = tuple(
-            Slot(f"{pool_name}/{number}{suffix}", launch, self) for number, launch in enumerate(launches, start=1)
-        )
+        names = names or [f"{pool_name}/{number}{suffix}" for number in range(1, len(launches) + 1)]
+        self.slots: Final = [Slot(name, launch, self) for name, launch in zip(names, launches, strict=True)]
         for slot, process in zip(self.slots, taken, strict=False):
             slot.taken = process
         self._tasks: list[asyncio.Task[None]] = []
@@ -133,12 +139,34 @@ class Supervisor:
     async def start(self) -> None:
         """Begins to start all workers; returns before they are ready."""
         loop = asyncio.get_running_loop()
-        starting = asyncio.Semaphore(self._settings.starts_at_once)
-        orders = self._orders = Orders(self._settings, starting, loop.create_future(), loop.create_future())
+        starting = asyncio.Semaphore(self.settings.starts_at_once)
+        orders = self._orders = Orders(self.settings, starting, loop.create_future(), loop.create_future())
         for slot in self.slots:
-            task = loop.create_task(slot.run(orders), name=slot.name)
-            task.add_done_callback(self._slot_ended)
-            self._tasks.append(task)
+            self._run(slot, orders)
+
+    def _run(self, slot: Slot, orders: Orders) -> None:
+        loop = asyncio.get_running_loop()
+        slot.stop = loop.create_future()
+        own = replace(orders, settings=self.settings, stop=slot.stop)
+        slot.task = loop.create_task(slot.run(own), name=slot.name)
+        slot.task.add_done_callback(self._slot_ended)
+        self._tasks.append(slot.task)
+
+    def add(self, name: str, launch: Launch) -> Slot:
+        """Begins to start one more worker."""
+        slot = Slot(name, launch, self)
+        self.slots.append(slot)
+        if self._orders is not None:
+            self._run(slot, self._orders)
+        return slot
+
+    async def end(self, slot: Slot, grace: float) -> None:
+        """SIGTERM to one worker, SIGKILL after `grace` seconds; returns when it is reaped, and it has no slot then."""
+        slot.dismiss(grace)
+        if slot.task is not None:
+            await asyncio.wait({slot.task})
+            self._tasks.remove(slot.task)
+        self.slots.remove(slot)
 
     async def settled(self) -> int:
         """Waits until each worker was ready once, or failed once; how many are ready now."""
@@ -153,9 +181,9 @@ class Supervisor:
         if self._orders is None:
             return
         if not self._orders.stop.done():
-            for slot in self.slots:
-                slot.grace = grace
             self._orders.stop.set_result(None)
+            for slot in self.slots:
+                slot.dismiss(grace)
         elif not self._orders.hurry.done():
             self._orders.hurry.set_result(None)
         if self._tasks:
@@ -177,12 +205,12 @@ class Supervisor:
 
 @dataclass(frozen=True, slots=True)
 class Orders:
-    """What all slots of a supervisor share."""
+    """What all slots of a supervisor share, but for `stop`."""
 
     settings: SupervisorSettings
     starting: asyncio.Semaphore
     stop: asyncio.Future[None]
-    """Done when the workers shall end."""
+    """Done when the worker shall end; each slot has one of its own."""
     hurry: asyncio.Future[None]
     """Done when they shall end at once."""
 
@@ -196,12 +224,22 @@ class Slot:
         self.state = str(EventKind.STOPPED)
         """An `EventKind`; `exited` while it waits for the next start."""
         self.pid: int | None = None
+        self.began = 0.0
+        """When the process was started, on the monotonic clock."""
         self.grace = 0.0
+        self.stop: asyncio.Future[None] | None = None
+        self.task: asyncio.Task[None] | None = None
         self.first_outcome: Final = asyncio.Event()
         self.taken: Taken | None = None
         """The process that its first life begins with."""
         self.process: WorkerProcess | None = None
         self._supervisor = supervisor
+
+    def dismiss(self, grace: float) -> None:
+        """Asks it to end, within `grace` seconds."""
+        self.grace = grace
+        if self.stop is not None and not self.stop.done():
+            self.stop.set_result(None)
 
     async def run(self, orders: Orders) -> None:
         """Until `orders.stop` is done.  Cancelling it kills the worker."""
@@ -223,8 +261,11 @@ class Slot:
             async with orders.starting:
                 if orders.stop.done():
                     return
-                record.started(time.monotonic())
+                self.began = time.monotonic()
+                record.started(self.began)
                 taken, self.taken = self.taken, None
+                if taken is not None and taken.began:
+                    self.began = taken.began
                 try:
                     process = self.process = await self._begin(taken, output)
                 except OSError as exc:

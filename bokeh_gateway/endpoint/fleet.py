@@ -153,6 +153,7 @@ class Fleet:
             self._row.add(PAGES, earlier.index, -1)
             self.metrics.page_connected(earlier.name)
         self._row.add(PAGES, worker.index)
+        self._row.served(worker.index)
         self.metrics.page_served(worker.name)
 
     def page_waits(self, session_id: str) -> bool:

@@ -106,6 +106,7 @@ class Metrics(Collector):
         )
         self.worker_up = Counters("worker_up", "1 while the worker answers.", ("worker",), gauge=True)
         self.worker_restarts = Counters("worker_restarts", "Workers started again.", ("worker", "reason"))
+        self.workers_replaced = Counters("workers_replaced", "Worn-out workers that a fresh one replaced.", ("pool",))
         self.affinity_moved = Counters(
             "affinity_moved", "Requests whose session's worker was gone, by the worker they came to.", ("worker",)
         )

@@ -45,6 +45,23 @@ def test_a_cleared_row_takes_only_its_own_counts_along() -> None:
     assert board.loads() == [15, 18]
 
 
+def test_pages_served_are_counted_for_ever_and_are_no_load() -> None:
+    """Also when the process that served them is gone; until another worker has the column."""
+    board = Board(2, 2)
+    for _ in range(3):
+        board.row(0).served(1)
+    board.row(1).served(1)
+    board.row(1).served(0)
+    assert ([board.served(column) for column in (0, 1)], board.loads()) == ([1, 4], [0, 0])
+    board.clear_row(0)
+    board.clear_row(0)
+    assert board.served(1) == 4
+    board.forget_served(1)
+    assert [board.served(column) for column in (0, 1)] == [1, 0]
+    board.row(0).served(1)
+    assert board.served(1) == 1
+
+
 @pytest.mark.parametrize(("columns", "rows"), [(0, 1), (1, 0), (-1, 1)])
 def test_a_board_has_a_cell(columns: int, rows: int) -> None:
     """A pool has a worker, and there is a process."""

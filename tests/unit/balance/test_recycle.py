@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bokeh_gateway.balance.recycle import Life, RecycleSettings, workers_wanted, worn_out
+from bokeh_gateway.balance.recycle import SPREAD, Life, RecycleSettings, share_of, workers_wanted, worn_out
 
 MIB = 1024 * 1024
 
@@ -43,3 +43,9 @@ def test_the_reason_names_the_setting(life: Life, settings: RecycleSettings, sha
 def test_the_number_of_workers_follows_the_sessions(sessions: int, workers: int, expected: int) -> None:
     """At 10 sessions a worker, from 1 to 4 workers."""
     assert workers_wanted(sessions, workers, load_factor=10.0, least=1, most=4) == expected
+
+
+def test_workers_that_came_together_go_apart() -> None:
+    shares = {share_of(seed) for seed in range(0, 2048, 64)}
+    assert len(shares) == 16
+    assert all(1.0 - SPREAD < share <= 1.0 for share in shares)

@@ -82,6 +82,23 @@ def test_paths_are_relative_to_the_file() -> None:
     assert config.pool["a"].cwd == BASE / "apps"
 
 
+@pytest.mark.parametrize(
+    ("table", "expected"),
+    [
+        pytest.param({"workers": 3}, (3, 3, 3), id="always-as-many"),
+        pytest.param({"min_workers": 2, "max_workers": 8}, (2, 8, 2), id="begins-with-the-fewest"),
+        pytest.param({"min_workers": 2, "max_workers": 8, "workers": 4}, (2, 8, 4), id="begins-with-workers"),
+        pytest.param({"max_workers": 8}, (1, 8, 1), id="from-one"),
+        pytest.param({"workers": 4, "min_workers": 1}, (1, 4, 4), id="down-only"),
+    ],
+)
+def test_how_many_workers_there_may_be(table: dict[str, int], expected: tuple[int, int, int]) -> None:
+    """Fewest, most, and at the start."""
+    factor = {} if len(table) == 1 and "workers" in table else {"load_factor": 5}
+    pool = parse({"pool": {"a": {"serve": ["x"], **table, **factor}}}, BASE, {}).pool["a"]
+    assert (pool.fewest, pool.most, pool.at_start) == expected
+
+
 def test_workers_start_in_the_folder_of_the_file() -> None:
     """And a bare program name stays one, to be found on PATH."""
     pool = parse({"pool": {"a": {"serve": ["app.py"]}}}, BASE, {}).pool["a"]
@@ -250,6 +267,36 @@ MISTAKES = [
     ),
     pytest.param(
         {"pool": {"a": {"serve": ["x"], "workers": 65}}}, "pool.a.workers = 65: expected 64 or less", id="many-workers"
+    ),
+    pytest.param(
+        {"pool": {"a": {"servers": ["h:1"], "max_rss": "1 GB"}}},
+        "pool.a.max_rss: expected to stand beside serve: it is for workers that the gateway runs",
+        id="recycling-without-serve",
+    ),
+    pytest.param(
+        {"pool": {"a": {"serve": ["x"], "workers": 2, "max_workers": 4}}},
+        "pool.a.max_workers: expected to stand beside load_factor, which decides how many there are",
+        id="nothing-decides-how-many",
+    ),
+    pytest.param(
+        {"pool": {"a": {"serve": ["x"], "load_factor": 4}}},
+        "pool.a.load_factor: expected min_workers and max_workers that differ",
+        id="nothing-to-decide",
+    ),
+    pytest.param(
+        {"pool": {"a": {"serve": ["x"], "load_factor": 4, "max_workers": 4, "workers": 5}}},
+        "pool.a.max_workers: expected 5 or more, the fewest that there are to be",
+        id="most-below-fewest",
+    ),
+    pytest.param(
+        {"pool": {"a": {"serve": ["x"], "load_factor": 4, "min_workers": 2, "max_workers": 4, "workers": 5}}},
+        "pool.a.workers = 5: expected from min_workers = 2 to max_workers = 4",
+        id="start-outside",
+    ),
+    pytest.param(
+        {"pool": {"a": {"serve": ["x"], "load_factor": 4, "max_workers": 65}}},
+        "pool.a.max_workers = 65: expected 64 or less",
+        id="many-at-most",
     ),
     pytest.param(
         {"pool": {"a b": {"servers": ["h:1"]}}},

@@ -1,0 +1,46 @@
+"""What a supervised worker has used up so far: memory, age, pages.
+
+The clock is the monotonic one, which goes on through an upgrade and does not jump with the time of day.
+"""
+
+from __future__ import annotations
+
+import time
+
+import psutil
+
+from bokeh_gateway.balance.board import Board
+from bokeh_gateway.balance.pool import Worker
+from bokeh_gateway.balance.recycle import Life, RecycleSettings, share_of, worn_out
+from bokeh_gateway.config.schema import Pool
+from bokeh_gateway.control.workers import Slot
+
+
+def why_worn_out(pool: Pool, worker: Worker, slot: Slot, board: Board) -> str | None:
+    """Why a worker is to be replaced, naming the setting; None: it is not, or has no process now."""
+    settings = RecycleSettings(max_rss=pool.max_rss, max_age=pool.max_age, max_served=pool.max_served)
+    if slot.pid is None or settings == RecycleSettings():
+        return None
+    life = Life(
+        rss=memory(slot.pid) if settings.max_rss is not None else 0,
+        age=time.monotonic() - slot.began,
+        served=board.served(worker.index),
+    )
+    return worn_out(life, settings, share_of(worker.seed))
+
+
+def memory(pid: int) -> int:
+    """Resident bytes of a process and of its children; 0 when it has just ended."""
+    try:
+        process = psutil.Process(pid)
+        family = [process, *process.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return 0
+    return sum(_resident(member) for member in family)
+
+
+def _resident(process: psutil.Process) -> int:
+    try:
+        return int(process.memory_info().rss)
+    except psutil.NoSuchProcess:
+        return 0
