@@ -79,11 +79,14 @@ class Board:
         self._cells = [view[i * size : (i + 1) * size] for i in range(rows)]
         self._gone = view[rows * size : (rows + 1) * size]
         self._loads: list[memoryview[int]] = []
+        self._used: list[memoryview[int]] = []
         self.use(columns, rows)
 
     def use(self, columns: int, rows: int) -> None:
         """Sums look at the first `columns` workers and the first `rows` processes only: a pick costs no more."""
-        self._loads = [cells[:columns] for cells in self._cells[:rows]]
+        # A row that was never read is no memory either.
+        self._used = self._cells[:rows]
+        self._loads = [cells[:columns] for cells in self._used]
 
     def row(self, i: int) -> Row:
         """The row that process `i` writes."""
@@ -97,20 +100,20 @@ class Board:
 
     def load(self, column: int) -> int:
         """The same for one worker."""
-        return sum(cells[column] for cells in self._cells)
+        return sum(cells[column] for cells in self._used)
 
     def total(self, kind: int, column: int) -> int:
         """TUNNELS, PAGES or REQUESTS of one worker over all processes: for metrics and for the end of a drain."""
-        return sum(_count(cells, self.columns, kind, column) for cells in self._cells)
+        return sum(_count(cells, self.columns, kind, column) for cells in self._used)
 
     def served(self, column: int) -> int:
         """Pages that made a session at a worker, in processes that are gone too."""
         place = _SERVED * self.columns + column
-        return self._gone[place] + sum(cells[place] for cells in self._cells)
+        return self._gone[place] + sum(cells[place] for cells in self._used)
 
     def forget_served(self, column: int) -> None:
         """Another worker process has the column: what it served begins at 0.  The old one may get nothing any more."""
-        for cells in (*self._cells, self._gone):
+        for cells in (*self._used, self._gone):
             cells[_SERVED * self.columns + column] = 0
 
     def clear_row(self, i: int) -> None:
