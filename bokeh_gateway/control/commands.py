@@ -95,7 +95,7 @@ class Commands:
 
     def _state(self, worker: Worker, group: Group) -> str:
         """One or two words."""
-        if group.leaving:
+        if group.leaving or worker.name in group.departing:
             return "leaving" if worker.up else "leaving, down"
         words = []
         if not worker.up:
