@@ -216,6 +216,8 @@ class RequestReader:
             )
         head = RequestHead(parser.get_method(), self._url, minor, self._pairs)
         self.head = head
+        if self._upgraded and head.has_body:
+            self._read_body_too(head)
         if head.repeatable and not self._upgraded and size == len(piece) <= _REPEATED and piece.startswith(b"GET /"):
             self._last, self._last_plain, self._last_pairs = head, head.plain, head.pairs
             self._last_lines = piece[piece.find(b" HTTP/1.1\r\n") :]
@@ -226,6 +228,13 @@ class RequestReader:
         self._overhead = 0
         if head.chunked:
             self._tail = piece[-3:] if not self.complete else b""
+
+    def _read_body_too(self, head: RequestHead) -> None:
+        """httptools ends the message behind the head of any upgrade, and would take its body for the next request."""
+        self._upgraded = self.complete = False
+        self._parser = HttpRequestParser(self)
+        framing = b"Transfer-Encoding: chunked" if head.chunked else b"Content-Length: %d" % head.length
+        self._parser.feed_data(b"POST / HTTP/1.1\r\n" + framing + b"\r\n\r\n")
 
     def _check_size(self) -> None:
         limits = self._limits

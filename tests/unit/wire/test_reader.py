@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-import h11
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,9 +12,7 @@ from bokeh_gateway.config.schema import Limits
 from bokeh_gateway.http.head import BadHead, RequestHead
 from bokeh_gateway.wire.reader import OVERHEAD, RequestReader
 from tests.support.fuzzing import ONCE, keep_on
-
-Read = list[tuple[bytes, bytes, bytes]]
-"""Method, target and body of each request."""
+from tests.support.h11_reading import Read, h11_reads
 
 NAMES = st.sampled_from(
     [b"X-A", b"Host", b"Content-Length", b"Transfer-Encoding", b"Connection", b"Expect", b"TE", b"X_A", b" X", b"X "]
@@ -54,6 +51,8 @@ def requests(draw: st.DrawFn) -> bytes:
             data += b"Transfer-Encoding: chunked\r\n"
         elif framing == 2:
             data += b"Content-Length: 5\r\n"
+        if not draw(st.integers(0, 5)):
+            data += b"Connection: Upgrade\r\nUpgrade: " + draw(st.sampled_from([b"websocket", b"h2c", b"x"])) + b"\r\n"
         for name, value in draw(st.lists(st.tuples(NAMES, VALUES), max_size=2)):
             data += name + b": " + value + draw(LINE_ENDS)
         data += b"\r\n" + draw(BODIES)
@@ -78,32 +77,6 @@ def read(data: bytes, cuts: list[int], limits: Limits | None = None) -> tuple[Re
     except BadHead as bad:
         return found, f"{bad.status} {bad.detail}"
     return found, ""
-
-
-def h11_reads(data: bytes) -> Read:
-    """What h11 takes the same bytes for, up to its first complaint."""
-    found: Read = []
-    while data:
-        server = h11.Connection(h11.SERVER, max_incomplete_event_size=1 << 20)
-        server.receive_data(data)
-        request, body = None, b""
-        while True:
-            try:
-                event = server.next_event()
-            except h11.RemoteProtocolError:
-                return found
-            if isinstance(event, h11.Request):
-                request = event
-            elif isinstance(event, h11.Data):
-                body += bytes(event.data)
-            elif isinstance(event, h11.EndOfMessage):
-                assert request is not None
-                found.append((request.method, request.target, body))
-                break
-            else:
-                return found
-        data = server.trailing_data[0]
-    return found
 
 
 def origin_form(target: bytes) -> bytes:
@@ -140,6 +113,10 @@ def test_the_cuts_between_reads_change_nothing() -> None:
         b"POST /a HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
         b"4\r\n\r\n\r\n\r\n0\r\n\r\nGET /b HTTP/1.1\r\nHost: h\r\n\r\n",
         b"GET /a HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\nGET /b HTTP/1.1\r\nHost: h\r\n\r\n",
+        b"PUT /a HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: x\r\nContent-Length: 31\r\n\r\n"
+        b"GET /smug HTTP/1.1\r\nHost: h\r\n\r\nGET /b HTTP/1.1\r\nHost: h\r\n\r\n",
+        b"PUT /a HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b"1f\r\nGET /smug HTTP/1.1\r\nHost: h\r\n\r\n\r\n0\r\n\r\nGET /b HTTP/1.1\r\nHost: h\r\n\r\n",
     ],
 )
 def test_two_requests_split_at_every_byte(data: bytes) -> None:
