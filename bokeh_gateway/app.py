@@ -30,6 +30,7 @@ from bokeh_gateway.control.channel import OnMessage, Payload
 from bokeh_gateway.control.commands import Command, Commands
 from bokeh_gateway.control.control_path import control_path
 from bokeh_gateway.control.control_socket import ControlSocket
+from bokeh_gateway.control.deploy import Deploys
 from bokeh_gateway.control.draining import Drains
 from bokeh_gateway.control.gateway_process import GatewayProcess, Handle
 from bokeh_gateway.control.health_watch import HealthWatch, Target
@@ -120,11 +121,18 @@ class GatewayApp:
         self._memory = self._board_memory()
         self._board = Board(COLUMNS, ROWS, self._memory)
         self._pools = Pools(
-            self._board, self._runtime_dir, self._environ, self._worker_changed, self._roster_changed, self._say
+            self._board,
+            self._runtime_dir,
+            self._environ,
+            self._worker_changed,
+            self._roster_changed,
+            self._say,
+            self.tell_worker,
         )
         shape = Shape(self._process_count(config), self._configuration, self._worker_found)
         self._processes = Processes(self._start_here if self._in_process else GatewayProcess.spawn, self._board, shape)
         self._drains = Drains(self._pools, self._board, self.tell_worker)
+        self._deploys = Deploys(self._pools, self._board, lambda pool: self._pools.plan(self._config, anew=pool))
         self._config_file = config_file
         self._control: ControlSocket | None = None
         self._upkeep = Upkeep(
@@ -448,6 +456,7 @@ class GatewayApp:
             "drain": self._ask_drain,
             "undrain": self._ask_undrain,
             "reload": self.ask_reload,
+            "deploy": self._ask_deploy,
             "upgrade": self.ask_upgrade,
         }
         answers = Commands(self._pools, self._board, self._drains, self._control_status, commands)
@@ -479,11 +488,20 @@ class GatewayApp:
             "last_reload": self._last_reload,
         }
 
-    async def _ask_drain(self, name: str) -> str:
-        return self._drains.drain(name, self._config.timeouts.drain)
+    async def _ask_drain(self, name: str, limit: float | None) -> str:
+        if limit is not None:
+            return self._drains.drain(name, limit, "--drain")
+        return self._drains.drain(name, self._config.timeouts.drain, "[timeouts] drain")
 
-    async def _ask_undrain(self, name: str) -> str:
+    async def _ask_undrain(self, name: str, _limit: float | None) -> str:
         return self._drains.undrain(name)
+
+    async def _ask_deploy(self, pool: str, limit: float | None) -> str:
+        if self._stopping.done():
+            raise Refused("the gateway stops")
+        if limit is not None:
+            return await self._deploys.deploy(pool, limit, "--drain")
+        return await self._deploys.deploy(pool, self._config.timeouts.reload_linger, "[timeouts] reload_linger")
 
     # Reloading.
 
@@ -526,7 +544,7 @@ class GatewayApp:
             if not self._reload_again:
                 return
 
-    async def ask_reload(self, _target: str = "") -> str:
+    async def ask_reload(self, _target: str = "", _limit: float | None = None) -> str:
         """Reloads, and says what came of it.
 
         Raises:
@@ -651,7 +669,7 @@ class GatewayApp:
         if not self._stopping.done() and not self._in_process:
             self._spawn(self.upgrade_now())
 
-    async def ask_upgrade(self, _target: str = "") -> str:
+    async def ask_upgrade(self, _target: str = "", _limit: float | None = None) -> str:
         """Does not return when it could be done: who asked sees the connection end, and the new program answer.
 
         Raises:
@@ -668,6 +686,9 @@ class GatewayApp:
             if self._reloading is not None:
                 await asyncio.wait([self._reloading])
             await self._processes.all_ready()
+        if why is None and self._deploys.under_way:
+            why = f"a deploy of pool {', '.join(self._deploys.under_way)} is under way"
+        if why is None:
             log.warning("upgrade: the program is executed anew; workers and WebSockets stay")
             state, descriptors = self._state()
             _flush_logs()

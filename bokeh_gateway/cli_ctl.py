@@ -16,6 +16,7 @@ import click
 
 from bokeh_gateway.control.control_path import path_from_file
 from bokeh_gateway.control.control_socket import Answer, ask
+from bokeh_gateway.units import parse_duration
 
 LOOK_AGAIN: Final = 0.3
 """Seconds between two looks at a drain, or for the program after an upgrade."""
@@ -30,10 +31,10 @@ class Remote:
         self.path = path
         self.as_json = as_json
 
-    def ask(self, command: str, target: str = "") -> Answer:
+    def ask(self, command: str, target: str = "", drain: float | None = None) -> Answer:
         """What it answers; ends the program where there is none."""
         try:
-            return ask(self.path, command, target)
+            return ask(self.path, command, target, drain=drain)
         except OSError as error:
             fail(self._nobody(error))
 
@@ -59,6 +60,16 @@ def fail(why: str) -> NoReturn:
     sys.exit(1)
 
 
+def _seconds(_context: click.Context, _option: click.Parameter, text: str | None) -> float | None:
+    try:
+        return None if text is None else parse_duration(text)
+    except ValueError as expected:
+        raise click.BadParameter(f"Expected {expected}.") from None
+
+
+_drain_option = click.option(
+    "--drain", "limit", metavar="TIME", callback=_seconds, help="Time for open sessions to end, such as '5 min'."
+)
 _json_option = click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
 
 
@@ -115,13 +126,13 @@ def status(context: click.Context, as_json: bool) -> None:
 @ctl.command()
 @click.argument("worker")
 @click.option("--wait", is_flag=True, help="Return when nothing is open there any more.")
+@_drain_option
 @_json_option
 @click.pass_context
-def drain(context: click.Context, worker: str, wait: bool, as_json: bool) -> None:
+def drain(context: click.Context, worker: str, wait: bool, limit: float | None, as_json: bool) -> None:
     """Give WORKER no new sessions; after [timeouts] drain its pages connect again and come to others."""
     remote = _remote(context, as_json)
-    answer = remote.ask("drain", worker)
-    remote.tell(answer)
+    remote.tell(remote.ask("drain", worker, limit))
     while wait:
         found = _find(remote.ask("status"), worker)
         if found is None or not found["draining"]:
@@ -148,6 +159,21 @@ def reload(context: click.Context, as_json: bool) -> None:
     """Read the configuration and the certificates again; a mistake changes nothing and is told."""
     remote = _remote(context, as_json)
     remote.tell(remote.ask("reload"))
+
+
+@ctl.command()
+@click.argument("pool")
+@_drain_option
+@_json_option
+@click.pass_context
+def deploy(context: click.Context, pool: str, limit: float | None, as_json: bool) -> None:
+    """Start new workers for POOL, which get the new sessions once all are ready.
+
+    When one does not get ready they are ended again, and nothing was changed.  The old workers end with their sessions,
+    or after [timeouts] reload_linger.
+    """
+    remote = _remote(context, as_json)
+    remote.tell(remote.ask("deploy", pool, limit))
 
 
 @ctl.command()

@@ -16,8 +16,8 @@ from bokeh_gateway.errors import Refused
 log = logging.getLogger(__name__)
 
 Answer = dict[str, Any]
-Command = Callable[[str], Awaitable[str]]
-"""Target -> what to tell the operator; raises `Refused`."""
+Command = Callable[[str, float | None], Awaitable[str]]
+"""Target, and seconds for sessions to end (None: as configured) -> what to tell the operator; raises `Refused`."""
 NO_TARGET: Final = ("status", "reload", "upgrade")
 
 
@@ -38,7 +38,7 @@ class Commands:
         self._status = status
         self._others = dict(others)
 
-    async def answer(self, command: str, target: str) -> Answer:
+    async def answer(self, command: str, target: str, limit: float | None) -> Answer:
         """`{"ok": true, "said": "..."}`, for `status` all that there is; or `{"ok": false, "error": "..."}`."""
         if command == "status":
             return {"ok": True, **self._status(), "pools": self._pool_list()}
@@ -50,7 +50,7 @@ class Commands:
             return {"ok": False, "error": f"{command} takes {'no' if target else 'a'} name"}
         log.warning("asked by ctl: %s", f"{command} {target}".strip())
         try:
-            return {"ok": True, "said": await doing(target)}
+            return {"ok": True, "said": await doing(target, limit)}
         except Refused as why:
             log.warning("ctl %s: refused: %s", f"{command} {target}".strip(), why)
             return {"ok": False, "error": str(why)}

@@ -26,8 +26,9 @@ MAX_LINE: Final = 1 << 20
 """Bytes of a line; a status of 256 workers has some 60 KB."""
 
 Answer = dict[str, Any]
-Handler = Callable[[str, str], Awaitable[Answer]]
-"""Command and its target, "" where it has none -> `{"ok": true, ...}` or `{"ok": false, "error": "..."}`."""
+Handler = Callable[[str, str, float | None], Awaitable[Answer]]
+"""Command, its target, "" where it has none, and seconds for sessions to end, None: as configured ->
+`{"ok": true, ...}` or `{"ok": false, "error": "..."}`."""
 
 
 class ControlSocket:
@@ -108,10 +109,11 @@ class ControlSocket:
     async def _answer(self, line: bytes) -> Answer:
         try:
             asked = json.loads(line)
-            command, target = str(asked["command"]), str(asked.get("target", ""))
+            command, target, drain = str(asked["command"]), str(asked.get("target", "")), asked.get("drain")
+            drain = None if drain is None else max(0.0, float(drain))
         except (ValueError, KeyError, TypeError, AttributeError):
             return {"ok": False, "error": 'expected a line such as {"command": "drain", "target": "apps/1"}'}
-        return await self._handler(command, target)
+        return await self._handler(command, target, drain)
 
 
 def _answers(path: str) -> bool:
@@ -125,8 +127,8 @@ def _answers(path: str) -> bool:
         return True
 
 
-def ask(path: Path, command: str, target: str = "", timeout: float | None = None) -> Answer:
-    """What the gateway that listens at `path` answers.
+def ask(path: Path, command: str, target: str = "", timeout: float | None = None, drain: float | None = None) -> Answer:
+    """What the gateway that listens at `path` answers.  `drain`: seconds for sessions to end.
 
     Raises:
         OSError: there is none, or it ended meanwhile.
@@ -134,7 +136,7 @@ def ask(path: Path, command: str, target: str = "", timeout: float | None = None
     with contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as sock:
         sock.settimeout(timeout)
         sock.connect(str(path))
-        sock.sendall(json.dumps({"command": command, "target": target}).encode() + b"\n")
+        sock.sendall(json.dumps({"command": command, "target": target, "drain": drain}).encode() + b"\n")
         with sock.makefile("rb") as file:
             line = file.readline(MAX_LINE)
     if not line:

@@ -33,8 +33,8 @@ class Drains:
         self._tasks: dict[Worker, asyncio.Task[None]] = {}
         self._deadlines: dict[Worker, float] = {}
 
-    def drain(self, name: str, limit: float) -> str:
-        """Begins one; what to tell the operator.
+    def drain(self, name: str, limit: float, setting: str) -> str:
+        """Begins one; what to tell the operator.  `limit`: seconds that its sessions have, by `setting`.
 
         Raises:
             Refused: there is no such worker, or it goes already.
@@ -49,7 +49,7 @@ class Drains:
         self._tell(worker, draining=True)
         self._begin(worker, limit)
         open_now = self._board.total(TUNNELS, worker.index)
-        told = f"no new sessions; {open_now} WebSockets are open and have [timeouts] drain = {limit:g} s"
+        told = f"no new sessions; {open_now} WebSockets are open and have {setting} = {limit:g} s"
         log.warning("worker %s drains: %s", name, told)
         pool = next(pool for pool in self._pools.pools.values() if worker in pool.workers)
         if not any(other.available for other in pool.workers):
@@ -116,5 +116,5 @@ class Drains:
     async def _run(self, worker: Worker, limit: float) -> None:
         await asyncio.sleep(limit)
         # Sessions may come back to it until then, so that nothing is open is no reason to end this early.
-        await self._pools.close_worker(worker, self._tell)
+        await self._pools.close_worker(worker)
         log.warning("worker %s is drained: nothing is open there", worker.name)

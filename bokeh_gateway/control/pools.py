@@ -51,6 +51,10 @@ class Group:
     """It drains, and is ended when nothing is open there any more."""
     departing: dict[str, float] = field(default_factory=dict)
     """Of those that drain alone, to be ended with their sessions: by when, on the monotonic clock."""
+    until: float = 0.0
+    """When it is ended at the latest; the loop's time."""
+    staged: bool = False
+    """It takes no sessions until all of it is ready."""
 
 
 @dataclass(slots=True)
@@ -73,6 +77,7 @@ class Pools:
         on_event: each change in a supervised worker's life, after it is noted here.
         changed: the roster is another one.
         say: one line beside the log.
+        tell: sends every gateway process what changed of a worker.
     """
 
     def __init__(
@@ -83,6 +88,7 @@ class Pools:
         on_event: Callable[[Worker | None, WorkerEvent], None],
         changed: Callable[[], None],
         say: Callable[[str], None],
+        tell: Callable[..., None],
     ) -> None:
         self._board = board
         self._runtime = runtime
@@ -90,6 +96,7 @@ class Pools:
         self._on_event = on_event
         self._changed = changed
         self._say = say
+        self._tell = tell
         self.pools: dict[str, Pool] = {}
         self.ready: set[Worker] = set()
         """Supervised workers that are."""
@@ -189,8 +196,10 @@ class Pools:
 
     # How it changes.
 
-    def plan(self, config: Config) -> Plan:
-        """Raises:
+    def plan(self, config: Config, anew: str = "") -> Plan:
+        """`anew`: a pool whose workers are to be new ones though nothing has changed.
+
+        Raises:
         ConfigError: a worker cannot be run as the configuration says, or there are too many.
         """
         launches: dict[str, list[Launch]] = {}
@@ -201,10 +210,13 @@ class Pools:
             present = self._present(name)
             if present is not None and present.launches:
                 wanted = [self._launch(config, name, *seat(worker.name)) for worker in present.workers]
-                if wanted == present.launches:
+                if wanted == present.launches and name != anew:
                     continue
             generation = generations[name] = self._generation.get(name, 0) + 1
-            numbers = range(1, settings.at_start + 1)
+            how_many = settings.at_start
+            if name == anew and present is not None:  # as many as the load has made it
+                how_many = max(how_many, sum(not worker.draining for worker in present.workers))
+            numbers = range(1, how_many + 1)
             launches[name] = [self._launch(config, name, number, generation) for number in numbers]
         count = sum(len(pool.servers) + pool.at_start * bool(pool.serve) for pool in config.pool.values())
         if count + len(self.workers()) > self._board.columns:
@@ -235,23 +247,64 @@ class Pools:
         return fresh
 
     def _generate(self, name: str, settings: PoolSettings, plan: Plan, linger: float) -> Supervisor:
+        earlier = list(self._groups.get(name, ()))
+        supervisor = self._new_group(name, settings, plan, self._event).supervisor
+        assert supervisor is not None
+        if earlier:
+            self._spawn(self._succeed(supervisor, earlier, linger))
+        return supervisor
+
+    def _new_group(
+        self, name: str, settings: PoolSettings, plan: Plan, on_event: Callable[[WorkerEvent], None]
+    ) -> Group:
         generation = self._generation[name] = plan.generations[name]
         suffix = "" if generation == 1 else f"#{generation}"
         launches = plan.launches[name]
         group = Group(name, [], launches, generation=generation)
-        earlier = list(self._groups.get(name, ()))
         self._groups.setdefault(name, []).append(group)
         for number, launch in enumerate(launches, start=1):
             address = Address(unix=launch.socket)
             worker = Worker(f"{name}/{number}{suffix}", address, index=self._column(), up=False, coming=NEVER)
             worker.keeps = unused_lifetime(settings)
             group.workers.append(worker)
-        supervisor = group.supervisor = Supervisor(
-            name, launches, self._event, self._say, supervision(settings), suffix=suffix
-        )
-        if earlier:
-            self._spawn(self._succeed(supervisor, earlier, linger))
-        return supervisor
+        group.supervisor = Supervisor(name, launches, on_event, self._say, supervision(settings), suffix=suffix)
+        return group
+
+    # A deploy.
+
+    def stage(self, plan: Plan, name: str, watch: Callable[[WorkerEvent], None]) -> Group:
+        """A new generation of a pool, to be started; it takes no sessions until it is promoted.
+
+        `watch` sees each change in its workers' lives.
+        """
+
+        def on_event(event: WorkerEvent) -> None:
+            self._event(event)
+            watch(event)
+
+        group = self._new_group(name, plan.settings[name], plan, on_event)
+        group.staged = True
+        for worker in group.workers:
+            worker.draining = True
+        self._regroup()
+        self._changed()
+        return group
+
+    def promote(self, group: Group, linger: float) -> None:
+        """A staged generation takes the new sessions; the others end with theirs, or after `linger` seconds."""
+        group.staged = False
+        for worker in group.workers:
+            worker.draining = False
+        for earlier in self._groups[group.pool]:
+            if earlier is not group:
+                self._leave(earlier, linger)
+        self._changed()
+
+    async def discard(self, group: Group) -> None:
+        """A staged generation is ended."""
+        if group.supervisor is not None:
+            await group.supervisor.stop(WORKER_GRACE)
+        self._remove(group)
 
     async def _succeed(self, supervisor: Supervisor, earlier: Sequence[Group], linger: float) -> None:
         """The earlier generation serves until the new one can."""
@@ -397,6 +450,7 @@ class Pools:
                         "kind": self.pools[name].kind,
                         "generation": group.generation,
                         "leaving": group.leaving,
+                        "left": group.until - asyncio.get_running_loop().time(),
                         "workers": [self._entry(worker) for worker in group.workers],
                         "launches": [
                             {f.name: getattr(launch, f.name) for f in fields(launch)} | {"env": dict(launch.env)}
@@ -430,7 +484,7 @@ class Pools:
             self.ready |= {worker for worker in group.workers if group.launches and worker.up}
             if entry["leaving"]:
                 group.leaving = True
-                self._spawn(self._wait_and_remove(group, linger))
+                self._spawn(self._wait_and_remove(group, max(0.0, entry["left"])))
         for groups in self._groups.values():
             earlier = [group for group in groups[:-1] if not group.leaving]
             if earlier and groups[-1].supervisor is not None:
@@ -441,7 +495,7 @@ class Pools:
     # How a worker goes.
 
     def _leave(self, group: Group, linger: float) -> None:
-        if group.leaving:
+        if group.leaving or group not in self._groups.get(group.pool, ()):
             return
         group.leaving = True
         for worker in group.workers:
@@ -450,34 +504,35 @@ class Pools:
 
     async def _wait_and_remove(self, group: Group, linger: float) -> None:
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + linger
+        group.until = loop.time() + linger
         # Polled: other processes count, and a number in shared memory wakes nobody.
-        while loop.time() < deadline and any(self._board.load(w.index) for w in group.workers):  # noqa: ASYNC110
+        while loop.time() < group.until and any(self._board.load(w.index) for w in group.workers):  # noqa: ASYNC110
             await asyncio.sleep(LOOK_AGAIN)
+        await asyncio.gather(*(self.close_worker(w) for w in group.workers if self._board.load(w.index)))
         if group.supervisor is not None:
             await group.supervisor.stop(WORKER_GRACE)
+        if group.workers:
+            log.warning("gone, others took their place: %s", ", ".join(worker.name for worker in group.workers))
+        self._remove(group)
+
+    def _remove(self, group: Group) -> None:
         self.ready.difference_update(group.workers)
         self.condemned.difference_update(group.workers)
         self.held.difference_update(group.workers)
-        groups = self._groups[group.pool]
-        groups.remove(group)
-        if not groups:
-            del self._groups[group.pool]
-        if group.workers:
-            names = ", ".join(worker.name for worker in group.workers)
-            log.warning("gone after the reload: %s", names)
+        groups = self._groups.get(group.pool, [])
+        if group in groups:
+            groups.remove(group)
+            if not groups:
+                del self._groups[group.pool]
         self._regroup()
         self._changed()
 
-    async def close_worker(self, worker: Worker, tell: Callable[..., None]) -> None:
-        """Closes what is open at a worker that drains; pages connect again, and come to another one.
-
-        `tell` sends every process what changed; returns when nothing is open there.
-        """
+    async def close_worker(self, worker: Worker) -> None:
+        """Closes what is open at a worker that drains; pages connect again, and come to another one."""
         worker.closed = True
         while True:
             # Again, as a WebSocket may just have been on its way there.
-            tell(worker, closed=True)
+            self._tell(worker, closed=True)
             await asyncio.sleep(SAY_AGAIN)
             if not self._board.total(TUNNELS, worker.index) or worker not in self.workers():
                 return

@@ -277,10 +277,13 @@ class Fleet:
         known = {worker.name: worker for worker in self.workers()}
         workers: dict[str, Worker] = {}
         pools = {entry["name"]: self._pool(entry) for entry in roster}
+        came: set[Pool] = set()
         for entry in roster:
             members: list[Worker] = []
             for item in entry["workers"]:
                 worker = workers[item["name"]] = known.get(item["name"]) or self._member(item)
+                if worker.draining and not item["draining"]:
+                    came.add(pools[entry["name"]])
                 update(worker, item)
                 self._pool_of[worker] = pools[entry["name"]]
                 members.append(worker)
@@ -291,6 +294,8 @@ class Fleet:
         self.pools = pools
         for name in known.keys() - workers.keys():
             self._drop(known[name])
+        for pool in came:
+            self.waiting.worker_came(pool)
 
     def tell(self, name: str, change: Entry) -> None:
         """What changed of a worker, see `Entry`."""

@@ -35,10 +35,15 @@ def refused(config: Path, *words: str) -> str:
 
 
 def status(config: Path) -> dict[str, Any]:
-    """As `ctl status --json`, without the start of a program."""
+    """As `ctl status --json`."""
+    return asked(config, "status")
+
+
+def asked(config: Path, *words: str) -> dict[str, Any]:
+    """The answer to a command, without the start of a program."""
     path = path_from_file(config, os.environ)
     assert path is not None
-    return ask(path, "status")
+    return ask(path, *words)
 
 
 def workers(config: Path) -> dict[str, dict[str, Any]]:

@@ -15,8 +15,8 @@ from bokeh_gateway.control.control_socket import ControlSocket, ask
 from bokeh_gateway.errors import ConfigError
 
 
-async def echo(command: str, target: str) -> dict[str, Any]:
-    return {"ok": True, "heard": [command, target]}
+async def echo(command: str, target: str, drain: float | None) -> dict[str, Any]:
+    return {"ok": True, "heard": [command, target, drain]}
 
 
 def test_a_command_is_answered_and_only_the_owner_may_give_one(tmp_path: Path) -> None:
@@ -26,8 +26,8 @@ def test_a_command_is_answered_and_only_the_owner_may_give_one(tmp_path: Path) -
         control = ControlSocket(path, echo)
         await control.start()
         assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
-        answer = await asyncio.to_thread(ask, path, "drain", "apps/1", 10.0)
-        assert answer == {"ok": True, "heard": ["drain", "apps/1"]}
+        answer = await asyncio.to_thread(ask, path, "drain", "apps/1", 10.0, 5.0)
+        assert answer == {"ok": True, "heard": ["drain", "apps/1", 5.0]}
         control.close()
         assert not path.exists()
 
