@@ -16,14 +16,16 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from secrets import token_bytes
 from typing import Any, Final
 
 from tornado.httputil import HTTPServerConnectionDelegate
 
 from bokeh_gateway import __version__
-from bokeh_gateway.balance.board import LAYOUT, TUNNELS, Board, board_size
+from bokeh_gateway.balance.board import PAGES, TUNNELS
 from bokeh_gateway.balance.health import Health, HealthSettings, Verdict
 from bokeh_gateway.balance.pool import Worker
+from bokeh_gateway.balance.shared import LAYOUT, SECRET, Shared, shared_size
 from bokeh_gateway.config.address import Address
 from bokeh_gateway.config.schema import Config
 from bokeh_gateway.control.channel import OnMessage, Payload
@@ -118,8 +120,11 @@ class GatewayApp:
         self._inherited = inherited or {}
         self._notifier = Notifier(dict(self._environ))
         self._activated = activated(os.environ)
-        self._memory = self._board_memory()
-        self._board = Board(COLUMNS, ROWS, self._memory)
+        self._memory = self._shared_memory()
+        self._shared = Shared(COLUMNS, ROWS, self._memory)
+        self._board = self._shared.board
+        if not any(self._shared.secret):  # else an earlier program, before an upgrade, made it
+            self._shared.set_secret(token_bytes(SECRET))
         self._pools = Pools(
             self._board,
             self._runtime_dir,
@@ -130,7 +135,7 @@ class GatewayApp:
             self.tell_worker,
         )
         shape = Shape(self._process_count(config), self._configuration, self._worker_found)
-        self._processes = Processes(self._start_here if self._in_process else GatewayProcess.spawn, self._board, shape)
+        self._processes = Processes(self._start_here if self._in_process else GatewayProcess.spawn, self._shared, shape)
         self._drains = Drains(self._pools, self._board, self.tell_worker)
         self._deploys = Deploys(self._pools, self._board, lambda pool: self._pools.plan(self._config, anew=pool))
         self._config_file = config_file
@@ -179,11 +184,11 @@ class GatewayApp:
         self._fresh += self._pools.apply(self._pools.plan(config), config.timeouts.reload_linger)
         self._open_control()
 
-    def _board_memory(self) -> int:
+    def _shared_memory(self) -> int:
         found = self._inherited.get("board")
         if found is not None and found[1:] == (COLUMNS, ROWS, LAYOUT):
             return int(found[0])
-        return shared_memory(board_size(COLUMNS, ROWS))
+        return shared_memory(shared_size(COLUMNS, ROWS))
 
     def _restore(self, config: Config) -> tuple[list[Listener], list[Listener]]:
         """What the program before an upgrade left: its listeners and metrics listeners; workers and processes too."""
@@ -375,7 +380,11 @@ class GatewayApp:
     async def _all_metrics(self) -> Metrics:
         total = Metrics()
         total.absorb(self._metrics.snapshot())
-        return await self._processes.collect(total)
+        await self._processes.collect(total)
+        for worker in self._pools.workers():
+            # A page may be served by one process and connected to through another: only the board has the truth.
+            total.pages_waiting.set(worker.name, to=self._board.total(PAGES, worker.index))
+        return total
 
     def _say_ready(self, supervised: int) -> None:
         external = sum(len(pool.servers) for pool in self._config.pool.values())
@@ -758,6 +767,7 @@ class GatewayApp:
             self._control.close()
         if self._runtime is not None:
             self._runtime.remove()
+        self._shared.close()
         if self._memory >= 0:
             os.close(self._memory)
             self._memory = -1

@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 
 from tornado.httputil import HTTPServerConnectionDelegate
 
-from bokeh_gateway.balance.board import Board
 from bokeh_gateway.balance.pool import Worker
+from bokeh_gateway.balance.shared import Shared
 from bokeh_gateway.bokeh.assets import Assets, AssetsError, find_assets
 from bokeh_gateway.config.address import Address
 from bokeh_gateway.config.schema import Config, Log, Route
@@ -63,7 +63,7 @@ class DataPlane:
         self,
         config: Config,
         roster: Roster,
-        board: Board,
+        shared: Shared,
         row: int,
         loop: asyncio.AbstractEventLoop,
         *,
@@ -88,7 +88,7 @@ class DataPlane:
         self._certificates = Certificates(config.tls) if config.tls is not None else None
         self._writer = self._open_log(config.log)
         self._recorder = Recorder(self._access_log(), self.metrics)
-        self.fleet = Fleet({}, board, loop, self._sweep, self.metrics, config.timeouts.connect, row)
+        self.fleet = Fleet({}, shared, loop, self._sweep, self.metrics, config.timeouts.connect, row)
         self.fleet.on_found = on_found
         self.fleet.apply(roster)
         self._assets = self._find_assets(config)
@@ -123,6 +123,7 @@ class DataPlane:
         secrets = config.sessions.secrets
         rate = limits.sessions_per_client_per_minute
         self.fleet.token_lifetime = config.sessions.token_expiration
+        self.fleet.placement.patience = timeouts.response
         settings = DispatchSettings(
             router=Router(self._mounts(config)),
             fleet=self.fleet,

@@ -20,8 +20,8 @@ from typing import Any
 import uvloop
 from tornado.httputil import HTTPServerConnectionDelegate
 
-from bokeh_gateway.balance.board import Board
 from bokeh_gateway.balance.pool import Worker
+from bokeh_gateway.balance.shared import Shared
 from bokeh_gateway.config.address import Address
 from bokeh_gateway.config.schema import Config
 from bokeh_gateway.control.channel import Channel, Payload
@@ -47,7 +47,7 @@ class Plane:
         self._applications = applications
         self._loop = asyncio.get_running_loop()
         self._plane: DataPlane | None = None
-        self._board: Board | None = None
+        self._shared: Shared | None = None
         self._columns = self._rows = 1
         self._orders: asyncio.Queue[tuple[str, Payload, list[int]]] = asyncio.Queue()
         self._hurried: asyncio.Future[None] = self._loop.create_future()
@@ -91,6 +91,8 @@ class Plane:
             if self._plane is not None:
                 self._say("metrics", {"id": 0, "snapshot": self._plane.metrics.snapshot()})
                 self._plane.close()
+            if self._shared is not None:
+                self._shared.close()
 
     async def _drain(self, limit: float, setting: str) -> None:
         if self._plane is not None:
@@ -129,8 +131,8 @@ class Plane:
         """What is used of the board."""
         self._columns = payload.get("columns", self._columns)
         self._rows = payload.get("rows", self._rows)
-        if self._board is not None:
-            self._board.use(self._columns, self._rows)
+        if self._shared is not None:
+            self._shared.board.use(self._columns, self._rows)
 
     async def _configure(self, payload: Payload, fds: list[int]) -> None:
         config: Config = payload["config"]
@@ -154,14 +156,14 @@ class Plane:
         memory, *fds = fds
         try:
             columns, rows = payload["board"]
-            self._board = Board(columns, rows, memory)
+            self._shared = Shared(columns, rows, memory)
         finally:
             os.close(memory)
         self._use(payload)
         self._plane = DataPlane(
             config,
             payload["roster"],
-            self._board,
+            self._shared,
             payload["row"],
             self._loop,
             processes=payload["processes"],

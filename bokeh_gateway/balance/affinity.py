@@ -1,12 +1,13 @@
 """The worker that a session belongs to: a pure function of its id, the same in every gateway process and host.
 
-An id that a gateway minted names its worker.  Any other goes by rendezvous hashing (Thaler and Ravishankar 1998, with
+An id that a gateway minted names its worker.  Any other goes where it was placed (`balance.placement`), and where
+nothing is remembered of it by rendezvous hashing (Thaler and Ravishankar 1998, with
 weights as in Schindelhauer and Schomaker 2005): when a worker comes or goes, only sessions of that worker move.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from hashlib import blake2b
 from math import log
 from typing import Final, NamedTuple
@@ -29,17 +30,23 @@ class Choice(NamedTuple):
     worker: Worker
     moved: bool
     """The id names a worker that is gone: whatever the session was, it starts anew here."""
+    placed: bytes | None = None
+    """The session's key in the table of placements, where its id names no worker."""
 
 
-def choose(pool: Pool, session_id: str) -> Choice | None:
+def choose(pool: Pool, session_id: str, place: Callable[[Pool, str], Choice | None] | None = None) -> Choice | None:
     """The worker of `session_id`; None when no worker of the pool can be used.
 
     A draining worker keeps the sessions that name it: their pages wait for nothing but a WebSocket there.
+    `place` is asked where the id names no worker; without it the hash decides.
     """
     key = hint(session_id)
-    named = pool.by_key.get(key) if key else None
-    if named is not None and named.up:
-        return Choice(named, False)
+    if key is not None:
+        named = pool.by_key.get(key)
+        if named is not None and named.up:
+            return Choice(named, False)
+    elif place is not None:
+        return place(pool, session_id)
     worker = rendezvous(pool.workers, session_id)
     return None if worker is None else Choice(worker, key is not None)
 

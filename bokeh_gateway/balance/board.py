@@ -3,6 +3,9 @@
 One row a process, one column a worker.  Each process writes only its own row, and an aligned 64-bit number is read and
 written whole, so sums need no lock; a sum that is a moment old picks a worker as well.  The master makes the memory,
 hands it to each process as a descriptor, and clears the row of a process that died.
+
+A common row, which is written under a lock, is for what one process begins and another ends: pages, where there are
+several processes.
 """
 
 from __future__ import annotations
@@ -51,13 +54,9 @@ class Row:
         return _count(self._cells, self._columns, kind, column)
 
 
-LAYOUT: Final = 2
-"""Changes with the meaning of the cells; programs of different layouts cannot share a board."""
-
-
 def board_size(columns: int, rows: int) -> int:
-    """Bytes of a board.  One row is for what processes that are gone had served."""
-    return (rows + 1) * columns * _PLANES * _CELL
+    """Bytes of a board.  Two rows more: for what processes that are gone had served, and the common one."""
+    return (rows + 2) * columns * _PLANES * _CELL
 
 
 class Board:
@@ -78,6 +77,11 @@ class Board:
         size = columns * _PLANES
         self._cells = [view[i * size : (i + 1) * size] for i in range(rows)]
         self._gone = view[rows * size : (rows + 1) * size]
+        self._common = view[(rows + 1) * size : (rows + 2) * size]
+        self.common = Row(self._common, columns)
+        """Whoever writes it holds the lock."""
+        self.several = False
+        """Whether there are several processes."""
         self._loads: list[memoryview[int]] = []
         self._used: list[memoryview[int]] = []
         self.use(columns, rows)
@@ -85,8 +89,9 @@ class Board:
     def use(self, columns: int, rows: int) -> None:
         """Sums look at the first `columns` workers and the first `rows` processes only: a pick costs no more."""
         # A row that was never read is no memory either.
-        self._used = self._cells[:rows]
-        self._loads = [cells[:columns] for cells in self._used]
+        self.several = rows > 1
+        self._used = [*self._cells[:rows], self._common]
+        self._loads = [cells[:columns] for cells in (self._used if rows > 1 else self._cells[:1])]
 
     def row(self, i: int) -> Row:
         """The row that process `i` writes."""
@@ -121,7 +126,15 @@ class Board:
         cells = self._cells[i]
         for place in range(_SERVED * self.columns, (_SERVED + 1) * self.columns):
             self._gone[place] += cells[place]
-        cells[:] = memoryview(bytes(len(cells) * _CELL)).cast("q")
+        _clear(cells)
+
+    def clear_common(self) -> None:
+        """Forget what is in the common row."""
+        _clear(self._common)
+
+
+def _clear(cells: memoryview[int]) -> None:
+    cells[:] = memoryview(bytes(len(cells) * _CELL)).cast("q")
 
 
 def _count(cells: memoryview[int], columns: int, kind: int, column: int) -> int:

@@ -5,20 +5,20 @@ discards a session only when nobody has been connected to it for `--unused-sessi
 worker where its WebSocket was acknowledged, until that time has passed since the WebSocket ended, unless the worker was
 restarted.  `MARGIN` is taken off, for the worker's clock starts later than ours but a busy worker may be slow to open.
 Only digests are kept, so that a dump of memory or a debugger shows nobody's session.
+
+All processes of the gateway know the same: a browser seldom comes back to the one that it was connected to.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from hashlib import blake2b
 from typing import Final, Protocol
 
-from bokeh_gateway.balance.pool import Worker
+from bokeh_gateway.balance.pool import Pool, Worker
+from bokeh_gateway.balance.session_table import SessionTable
 
 MARGIN: Final = 5.0
 """Seconds between the last moment that a session is called alive and the first one that a worker may discard it."""
-REMEMBERED: Final = 20_000
-"""Sessions whose WebSocket ended; the oldest are forgotten first, about 200 bytes each."""
 
 
 class Connection(Protocol):
@@ -35,59 +35,78 @@ def session_key(path: bytes, session_id: str) -> bytes:
 
 
 class LiveSessions:
-    """Of all pools, in one gateway process."""
+    """Of all pools, as one gateway process (row `row` of the board) sees them.
 
-    def __init__(self, remembered: int = REMEMBERED) -> None:
-        self._remembered = remembered
+    `restarts` says by column when a worker was last found gone.
+    """
+
+    def __init__(self, table: SessionTable, row: int, restarts: memoryview[float]) -> None:
+        self._table = table
+        self._row = row
+        self._restarts = restarts
         self._open: dict[bytes, tuple[Connection, Worker]] = {}
-        self._ended: dict[bytes, tuple[float, Worker]] = {}
+        self._fresh: dict[bytes, tuple[Connection, Worker]] = {}
+        """Open, and not in the table yet: first the worker has to send something."""
 
     def __len__(self) -> int:
-        return len(self._open) + len(self._ended)
+        return len(self._open)
 
     def opened(self, key: bytes, connection: Connection, worker: Worker) -> None:
         """A WebSocket of the session was answered with 101 by `worker`."""
-        self._open[key] = (connection, worker)
+        self._open[key] = self._fresh[key] = (connection, worker)
 
     def closed(self, key: bytes, connection: Connection, worker: Worker, now: float, *, vanished: bool) -> None:
         """It ended.  `vanished`: the worker's side was cut without a close frame, as when a worker dies."""
         at = self._open.get(key)
-        if at is not None and at[0] is connection:
+        newest = at is not None and at[0] is connection
+        if newest:
             del self._open[key]
-        if vanished or not connection.acknowledged:
-            return
-        ended = self._ended
-        ended.pop(key, None)  # so that the order stays that of the ends
-        if len(ended) >= self._remembered:
-            del ended[next(iter(ended))]
-        ended[key] = (now, worker)
+            self._fresh.pop(key, None)
+        elif at is not None and not vanished:
+            return  # the newer one shows that the session lives
+        table = self._table
+        with table.lock:
+            if vanished:
+                entry = table.get(key, now)
+                if entry is not None and entry.value == worker.seed:
+                    table.remove(key)
+            elif connection.acknowledged:
+                table.put(key, worker.seed, now, worker.keeps - margin(worker.keeps))
+            table.set_open(key, self._row, False)
 
-    def worker_of(self, key: bytes, now: float) -> Worker | None:
-        """The worker where the session lives; None when it is not known to live anywhere."""
+    def worker_of(self, key: bytes, pool: Pool, now: float) -> Worker | None:
+        """The worker of `pool` where the session lives; None when it is not known to live anywhere."""
         at = self._open.get(key)
         if at is not None and at[0].acknowledged:
-            return at[1] if at[1].up else None
-        left = self._ended.get(key)
-        if left is None:
-            return None
-        ended, worker = left
-        return worker if worker.up and now < ended + worker.keeps - margin(worker.keeps) else None
+            worker: Worker | None = at[1]
+        else:
+            with self._table.lock:
+                entry = self._table.get(key, now)
+            worker = pool.by_seed.get(entry.value) if entry is not None else None
+            if entry is not None and worker is not None and entry.stamp <= self._restarts[worker.index]:
+                return None
+        return worker if worker is not None and worker.up and pool.by_seed.get(worker.seed) is worker else None
 
-    def forget(self, worker: Worker) -> None:
-        """The worker ended or could not be reached: it may have been restarted, and has none of its sessions then."""
+    def forget(self, worker: Worker, now: float) -> None:
+        """The worker ended or could not be reached: it may have been restarted, and has none of its sessions then.
+
+        `now`: the very moment, so that what is said to live later was on the worker that came after it.
+        """
+        self._restarts[worker.index] = now
         self._open = {key: at for key, at in self._open.items() if at[1] is not worker}
-        self._ended = {key: at for key, at in self._ended.items() if at[1] is not worker}
+        self._fresh = {key: at for key, at in self._fresh.items() if at[1] is not worker}
 
-    def expire(self, now: float) -> None:
-        """Forgets what can no longer be alive; from the oldest on, as far as the longest-lived reach."""
-        for key in list(self._stale(now)):
-            del self._ended[key]
-
-    def _stale(self, now: float) -> Iterator[bytes]:
-        for key, (ended, worker) in self._ended.items():
-            if now < ended + worker.keeps:
-                return
-            yield key
+    def publish(self, now: float) -> None:
+        """Tells the other processes what has begun to live here."""
+        ready = [(key, worker) for key, (connection, worker) in self._fresh.items() if connection.acknowledged]
+        if not ready:
+            return
+        table = self._table
+        with table.lock:
+            for key, worker in ready:
+                del self._fresh[key]
+                table.put(key, worker.seed, now, worker.keeps - margin(worker.keeps))
+                table.set_open(key, self._row, True)
 
 
 def margin(keeps: float) -> float:

@@ -27,6 +27,11 @@ def least_loaded(workers: Sequence[Worker], loads: Sequence[float], turn: int) -
     return best
 
 
+def load_of(worker: Worker, loads: Sequence[float]) -> float:
+    """What `least_loaded` compares."""
+    return loads[worker.index] / worker.share + worker.penalty
+
+
 def with_room(workers: Sequence[Worker], loads: Sequence[float], most: int) -> list[Worker]:
     """Those whose load is below `most`.
 

@@ -68,7 +68,7 @@ class Worker:
         self.key = worker_key(name)
         """Stands for `name` in session ids."""
         self.seed = int.from_bytes(blake2b(self.key.encode(), digest_size=8).digest(), "big")
-        """64 bits that stand for `name` in rendezvous hashing."""
+        """64 bits that stand for `name` in rendezvous hashing, and in tables of sessions."""
         self.address = address
         self.weight = weight
         self.share = weight
@@ -108,6 +108,10 @@ class Worker:
         self._slow = slow
         self.penalty = (_BACKUP if self.backup else 0.0) + (_SLOW if slow else 0.0)
 
+    def tried(self) -> None:
+        """It got the one request of its trial: the answer decides whether it gets more."""
+        self.trial = self.up = False
+
     @property
     def available(self) -> bool:
         """May get new sessions."""
@@ -125,7 +129,18 @@ def available(worker: Worker) -> bool:
 class Pool:
     """Workers that serve the same apps: any of them can serve a new session."""
 
-    __slots__ = ("by_key", "hold", "kind", "max_sessions", "name", "queue", "queue_timeout", "workers")
+    __slots__ = (
+        "by_key",
+        "by_seed",
+        "hold",
+        "kind",
+        "max_sessions",
+        "name",
+        "queue",
+        "queue_timeout",
+        "spread",
+        "workers",
+    )
 
     def __init__(
         self,
@@ -151,8 +166,11 @@ class Pool:
         """Browsers that may wait for one."""
         self.queue_timeout = queue_timeout
         """Seconds for which they may."""
+        self.spread = True
+        """Sessions whose ids other programs made are placed by load; off: by the hash of the id alone."""
         self.workers: tuple[Worker, ...] = ()
         self.by_key: dict[str, Worker] = {}
+        self.by_seed: dict[int, Worker] = {}
         self.replace(workers)
 
     def replace(self, workers: Sequence[Worker]) -> None:
@@ -163,6 +181,7 @@ class Pool:
         """
         self.workers = tuple(workers)
         self.by_key = {}
+        self.by_seed = {worker.seed: worker for worker in self.workers if not worker.closed}
         for worker in self.workers:
             other = self.by_key.setdefault(worker.key, worker)
             if other is not worker:

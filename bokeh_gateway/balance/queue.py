@@ -20,7 +20,7 @@ class Ticket(NamedTuple):
     joined: float
     """Seconds, the loop's clock, which all processes of a machine share."""
     name: str
-    """Tells two of the same moment apart; random."""
+    """Tells two of the same moment apart; random, 16 hexadecimal digits."""
 
 
 @dataclass(slots=True)
@@ -30,9 +30,13 @@ class SessionQueue:
     size: int
     timeout: float
     """Seconds for which a ticket is good."""
-    _tickets: list[Ticket] = field(default_factory=list)
+    seen: dict[Ticket, float] = field(default_factory=dict)
+    """When the holder of each ticket asked last."""
+    _tickets: list[Ticket] = field(init=False)
     """In order."""
-    _seen: dict[Ticket, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._tickets = sorted(self.seen)
 
     def __len__(self) -> int:
         return len(self._tickets)
@@ -47,11 +51,11 @@ class SessionQueue:
         `room`: sessions that are free now.  The ticket may be one that another gateway process gave.
         """
         self.expire(now)
-        if ticket not in self._seen:
+        if ticket not in self.seen:
             if len(self._tickets) >= self.size and room <= len(self._tickets):
                 return None
             insort(self._tickets, ticket)
-        self._seen[ticket] = now
+        self.seen[ticket] = now
         place = self._tickets.index(ticket) + 1
         if place > room:
             return place
@@ -60,10 +64,10 @@ class SessionQueue:
 
     def expire(self, now: float) -> None:
         """Forgets those who went away, and those whose time is over."""
-        gone = [t for t, seen in self._seen.items() if now - seen > LOST or self.expired(t, now)]
+        gone = [t for t, seen in self.seen.items() if now - seen > LOST or self.expired(t, now)]
         for ticket in gone:
             self._remove(ticket)
 
     def _remove(self, ticket: Ticket) -> None:
         self._tickets.remove(ticket)
-        del self._seen[ticket]
+        del self.seen[ticket]

@@ -316,6 +316,11 @@ class Sessions(Table):
     reconnect: DurationOrFalse = 28800.0
     """A page that was cut off comes back to its session, while that lives, until this long after it was made; its token
     is made again.  Tokens alone would end that after `token_expiration`.  None (`false`): they do."""
+    external_ids: Literal["spread", "hash"] | None = None
+    """Which worker gets a session whose id another program made.  "spread": the least loaded one, remembered by all
+    processes of this gateway, also through reloads and upgrades.  "hash": the one that the id's hash names, which
+    gateways on several hosts agree about without a word, but sessions are even in the mean only.  None: "hash" for
+    pools whose workers are found in the DNS, where several gateways are likely, else "spread"."""
 
     @property
     def secrets(self) -> tuple[bytes, ...]:

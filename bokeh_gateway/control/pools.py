@@ -159,8 +159,16 @@ class Pools:
             "queue": settings.queue,
             "queue_timeout": settings.queue_timeout,
             "failures": settings.health.failures,
+            "spread": self._spreads(settings),
             "workers": [self._entry(worker) for worker in pool.workers],
         }
+
+    def _spreads(self, settings: PoolSettings) -> bool:
+        """Whether sessions whose ids other programs made are placed by load: see `[sessions] external_ids`."""
+        wanted = self._config.sessions.external_ids if self._config is not None else None
+        if wanted is not None:
+            return wanted == "spread"
+        return not any(str(server).startswith("dns+") for server in settings.servers)
 
     def _entry(self, worker: Worker) -> dict[str, Any]:
         return {

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from bokeh_gateway.balance.board import Board
+from bokeh_gateway.balance.shared import Shared
 from bokeh_gateway.control.channel import Payload
 from bokeh_gateway.control.gateway_process import GatewayProcess, Handle, Spawn
 from bokeh_gateway.control.restart import describe_exit
@@ -62,9 +62,9 @@ class Shape:
 class Processes:
     """All of them.  `failed` is done when none can be started at all."""
 
-    def __init__(self, spawn: Spawn, board: Board, shape: Shape) -> None:
+    def __init__(self, spawn: Spawn, shared: Shared, shape: Shape) -> None:
         self._spawn = spawn
-        self._board = board
+        self._shared = shared
         self.shape = shape
         self.members: list[Member] = []
         self._loop = asyncio.get_running_loop()
@@ -162,7 +162,7 @@ class Processes:
         return member
 
     def _tell_rows(self) -> None:
-        self._board.use(self._board.columns, max(self.rows, 1))
+        self._shared.board.use(self._shared.board.columns, max(self.rows, 1))
         self.send_all("rows", {"rows": self.rows})
 
     # Talking.
@@ -229,7 +229,7 @@ class Processes:
 
     def _ended(self, member: Member, code: int) -> None:
         self.members.remove(member)
-        self._board.clear_row(member.row)
+        self._shared.clear_row(member.row, self._loop.time())
         if member.last is not None:
             self._retired.absorb(_lasting(member.last))
         for answers in self._answers.values():

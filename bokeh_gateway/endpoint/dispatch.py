@@ -294,11 +294,17 @@ class Dispatch(HTTPServerConnectionDelegate):
             denied = settings.rate.check(exchange.client, exchange.connection.edge.sweep.now)
             if denied is not None:
                 return _refuse(exchange, denied)
-        if pool.max_sessions is not None and page and allowed.mint:
-            full = self._queueing.admit(pool, head, monotonic())
-            if full is not None:
-                return _refuse(exchange, *full)
-        return endpoint(exchange, self._fleet, pool, mount, allowed.session_id, allowed.mint and page, settings.secret)
+        session_id, mint = allowed.session_id, allowed.mint and page
+        proxy = endpoint(exchange, self._fleet, pool, mount, session_id, mint, settings.secret)
+        if pool.max_sessions is not None and page and (session_id is None or self._fleet.is_new(pool, session_id)):
+            found = self._queueing.admit(pool, head, monotonic())
+            if isinstance(found, tuple):
+                return _refuse(exchange, *found)
+            if found is not None:
+                proxy.reserved = found
+                if session_id is not None:
+                    self._fleet.learn(found, session_id)
+        return proxy
 
     @staticmethod
     def _may_be_page(path: bytes) -> bool:

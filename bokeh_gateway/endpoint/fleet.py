@@ -10,13 +10,15 @@ from secrets import token_bytes
 from typing import TYPE_CHECKING, Any, Final
 
 from bokeh_gateway.balance.affinity import Choice, choose
-from bokeh_gateway.balance.board import PAGES, REQUESTS, TUNNELS, Board
+from bokeh_gateway.balance.board import PAGES, REQUESTS, TUNNELS
 from bokeh_gateway.balance.health import slow_start_share
 from bokeh_gateway.balance.live_sessions import LiveSessions
 from bokeh_gateway.balance.pending import PendingPages
 from bokeh_gateway.balance.pick import least_loaded, room, with_room
+from bokeh_gateway.balance.placement import Placement
 from bokeh_gateway.balance.pool import Pool, Worker
-from bokeh_gateway.bokeh.session_id import mint
+from bokeh_gateway.balance.shared import Shared
+from bokeh_gateway.bokeh.session_id import hint, mint
 from bokeh_gateway.config.address import Address
 from bokeh_gateway.endpoint.outcomes import Outcomes
 from bokeh_gateway.endpoint.waiting import WaitingRoom
@@ -36,14 +38,12 @@ Entry = Mapping[str, Any]
 (its drain is over), slow, keeps, up, condemned (down by the probes' word), coming (it starts: worth waiting for),
 started (it has got ready)."""
 Roster = Sequence[Mapping[str, Any]]
-"""Each pool in plain values: name, kind, hold, max_sessions, queue, queue_timeout, failures, and its workers."""
+"""Each pool in plain values: name, kind, hold, max_sessions, queue, queue_timeout, failures, spread and its workers."""
 
 TRY_AGAIN: Final = 1.0
 """Seconds between two tries to reach a worker that refused."""
 GOES_ON_ELSEWHERE: Final = 1012
 """Close code, "service restart": BokehJS connects again, and comes to another worker."""
-LEARNED: Final = 20_000
-"""Sessions that workers named by themselves and whose worker is remembered; the oldest are forgotten first."""
 
 _RANDOM: Final = 4080
 """Bytes of randomness that are fetched at once: a system call for each page would cost as much as picking a worker."""
@@ -56,7 +56,7 @@ class Fleet:
     def __init__(
         self,
         pools: Mapping[str, Pool],
-        board: Board,
+        shared: Shared,
         loop: asyncio.AbstractEventLoop,
         sweep: Sweep,
         metrics: Metrics,
@@ -79,14 +79,19 @@ class Fleet:
         self.token_lifetime = NEVER
         """Seconds: a page that takes longer to come is of no use to its browser."""
         self.tunnels: dict[Tunnel, Worker] = {}
-        self._board = board
-        self._row = board.row(row)
+        self.lock = shared.lock
+        self.queues = shared.queues
+        self.secret = shared.secret
+        """Of all processes of this gateway."""
+        self._board = shared.board
+        self._row = shared.board.row(row)
         self._loop = loop
         self._sweep = sweep
         self._connect_timeout = connect_timeout
-        self.live = LiveSessions()
+        self.live = LiveSessions(shared.live, row, shared.restarts)
+        self.placement = Placement(shared.placements, shared.board, row)
         self._pending = PendingPages()
-        self._learned: dict[str, Worker] = {}
+        self._pages = shared.own_pages(row)
         self._random, self._random_at = b"", _RANDOM
         self._turn = SystemRandom().randrange(1 << 16)
         self._probing: dict[Worker, asyncio.Task[None]] = {}
@@ -107,16 +112,32 @@ class Fleet:
         self._turn += 1
         worker = least_loaded(pool.workers, self._board.loads(), self._turn)
         if worker is not None and worker.trial:
-            worker.trial = worker.up = False  # one request: its answer decides
+            worker.tried()
         return worker
 
-    def for_new_session(self, pool: Pool) -> Worker | None:
-        """The same for what makes a session, where `max_sessions` counts."""
-        if pool.max_sessions is None:
-            return self.for_new(pool)
+    def reserve(self, pool: Pool) -> Worker | None:
+        """The least loaded worker that has less than `max_sessions`, with the request counted there already.
+
+        No process comes between looking and counting, so that there are never more.
+        """
+        most = pool.max_sessions
+        assert most is not None
         self._turn += 1
-        loads = self._board.loads()
-        return least_loaded(with_room(pool.workers, loads, pool.max_sessions), loads, self._turn)
+        with self.lock:
+            loads = self._board.loads()
+            worker = least_loaded(with_room(pool.workers, loads, most), loads, self._turn)
+            if worker is not None:
+                self._row.add(REQUESTS, worker.index)
+        if worker is not None and worker.trial:
+            worker.tried()
+        return worker
+
+    def is_new(self, pool: Pool, session_id: str) -> bool:
+        """Whether a request that names a session makes it: another program made its id, and no worker has it.
+
+        Not to be known where the hash alone decides.
+        """
+        return pool.spread and hint(session_id) is None and not self.placement.known(pool, session_id, self._sweep.now)
 
     def room(self, pool: Pool, most: int) -> int:
         """How many sessions the pool can still take, when a worker has at most `most`."""
@@ -124,11 +145,11 @@ class Fleet:
 
     def for_session(self, pool: Pool, session_id: str) -> Choice | None:
         """The worker of a session; None when none of the pool can be used."""
-        if self._learned:
-            worker = self._learned.get(session_id)
-            if worker is not None and worker.up and worker in pool.workers:
-                return Choice(worker, False)
-        return choose(pool, session_id)
+        return choose(pool, session_id, self._place)
+
+    def _place(self, pool: Pool, session_id: str) -> Choice | None:
+        self._turn += 1
+        return self.placement.place(pool, session_id, self._turn, self._sweep.now)
 
     def mint(self, worker: Worker, secret: bytes | None) -> str:
         """A new session id that names `worker`."""
@@ -148,6 +169,11 @@ class Fleet:
 
     def page_served(self, worker: Worker, session_id: str) -> None:
         """A page went out: its session is on the worker already, its WebSocket is still to come."""
+        if self._board.several:  # the WebSocket may come to another process
+            self._row.served(worker.index)
+            self.metrics.page_served(worker.name)
+            self._pages.served(session_id, worker, self._sweep.now)
+            return
         earlier = self._pending.served(session_id, worker, self._sweep.now)
         if earlier is not None:
             self._row.add(PAGES, earlier.index, -1)
@@ -158,14 +184,13 @@ class Fleet:
 
     def page_waits(self, session_id: str) -> bool:
         """Whether a page of the session went out, and counts at its worker."""
-        return session_id in self._pending
+        return session_id in self._pending or (self._board.several and self._pages.waits(session_id, self._sweep.now))
 
     def learn(self, worker: Worker, session_id: str) -> None:
         """A worker named a session by itself: whatever names it later belongs there."""
-        learned = self._learned
-        if len(learned) >= LEARNED:
-            del learned[next(iter(learned))]
-        learned[session_id] = worker
+        pool = self._pool_of.get(worker)
+        if pool is not None:
+            self.placement.learn(pool, session_id, worker, self._sweep.now)
 
     def tunnel_opened(self, worker: Worker, session_id: str | None, tunnel: Tunnel) -> None:
         self.tunnels[tunnel] = worker
@@ -177,6 +202,8 @@ class Fleet:
         if waited is not None:
             self._row.add(PAGES, waited.index, -1)
             self.metrics.page_connected(waited.name)
+        elif self._board.several:
+            self._pages.connected(session_id, self._sweep.now)
 
     def tunnel_closed(self, tunnel: Tunnel) -> None:
         worker = self.tunnels.pop(tunnel)
@@ -186,10 +213,15 @@ class Fleet:
         self.metrics.tunnel_closed(worker.name)
 
     def _expire_pages(self, now: float) -> None:
-        self.live.expire(now)
+        self.live.publish(now)
         for worker in self._pending.expire(now):
             self._row.add(PAGES, worker.index, -1)
             self.metrics.page_expired(worker.name)
+        for worker in self._pages.expire(now):
+            self.metrics.page_expired(worker.name)
+        if self.lock.forced:
+            self.lock.forced = 0
+            log.warning("a gateway process was stopped while it held the others' lock; they went on without it")
 
     # Who can be used.
 
@@ -198,7 +230,7 @@ class Fleet:
         changed = worker.up != up or worker.trial
         worker.up = up
         if not up:
-            self.live.forget(worker)
+            self.live.forget(worker, self._loop.time())
         worker.trial = False
         self.metrics.worker_up.set(worker.name, to=int(up))
         pool = self._pool_of.get(worker)
@@ -321,8 +353,7 @@ class Fleet:
             return
         pool.replace(pool.workers)
         if worker.closed:
-            self.live.forget(worker)
-            self._unlearn(worker)
+            self.live.forget(worker, self._loop.time())
             for tunnel in [tunnel for tunnel, owner in self.tunnels.items() if owner is worker]:
                 tunnel.reason = tunnel.reason or "worker-drained: its time to drain is over"
                 tunnel.end(GOES_ON_ELSEWHERE, "the worker was drained")
@@ -343,6 +374,7 @@ class Fleet:
             pool = Pool(entry["name"], entry["kind"], ())
         pool.hold, pool.max_sessions = entry["hold"], entry["max_sessions"]
         pool.queue, pool.queue_timeout = entry["queue"], entry["queue_timeout"]
+        pool.spread = entry["spread"]
         return pool
 
     def _member(self, entry: Entry) -> Worker:
@@ -366,16 +398,12 @@ class Fleet:
         if task is not None:
             task.cancel()
         self.links[worker.index].close()
-        self.live.forget(worker)
+        self.live.forget(worker, self._loop.time())
         self.outcomes.forget(worker)
         self._pool_of.pop(worker, None)
         self._rising.pop(worker, None)
         self._condemned.discard(worker)
         self.metrics.worker_up.values.pop((worker.name,), None)
-        self._unlearn(worker)
-
-    def _unlearn(self, worker: Worker) -> None:
-        self._learned = {session: owner for session, owner in self._learned.items() if owner is not worker}
 
     def close(self) -> None:
         for task in list(self._probing.values()):

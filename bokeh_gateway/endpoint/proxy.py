@@ -48,12 +48,16 @@ class Proxy(HTTPMessageDelegate):
     _upstream: Upstream | None = None
     _body: list[bytes] | None = None
     """What came before a worker was connected to."""
+    reserved: Worker | None = None
+    """Where the request is counted already."""
     counts = True
     """Whether it is load of its worker while it is under way."""
     _ended = False
     _retried = False
     _task: asyncio.Task[None] | None = None
     _token: PageToken | None = None
+    _placed: bytes | None = None
+    """Key of the placement, where the id of the session names no worker."""
     _LAST_LINES = b"\r\n"
     _AT_ONCE = True
     """Whether an answer that came whole may go out as it is; False where a subclass looks at its pieces."""
@@ -127,7 +131,10 @@ class Proxy(HTTPMessageDelegate):
     def _choose(self) -> Worker | None:
         fleet = self.fleet
         if self.session_id is None or self.mint:
-            worker = fleet.for_new_session(self.pool) if self.mint else fleet.for_new(self.pool)
+            if self.pool.max_sessions is None or not self.mint:
+                worker = fleet.for_new(self.pool)
+            else:
+                worker = self.reserved = self.reserved or fleet.reserve(self.pool)
             if worker is not None and self.mint:
                 self.session_id = fleet.mint(worker, self.secret)
             return worker
@@ -137,6 +144,7 @@ class Proxy(HTTPMessageDelegate):
         if choice.moved:
             fleet.metrics.affinity_moved.add(choice.worker.name)
             log.info("%s: the worker of a session is gone, it goes to %s", self.pool.name, choice.worker.name)
+        self._placed = choice.placed
         return choice.worker
 
     def _no_worker(self, detail: str) -> None:
@@ -161,7 +169,9 @@ class Proxy(HTTPMessageDelegate):
     def _start(self, worker: Worker) -> None:
         self.worker = worker
         self.exchange.worker = worker.name
-        if self.counts:
+        if self.reserved is not None:
+            self._use_reserved(worker)
+        elif self.counts:
             self.fleet.request_began(worker)
         link = self.fleet.links[worker.index]
         # What may not be sent twice never goes on a kept connection, which may be stale.
@@ -173,6 +183,12 @@ class Proxy(HTTPMessageDelegate):
             # Connect before reading the body: a refused connect can still move to another worker.
             self.exchange.connection.hold_body()
         self._task = asyncio.get_running_loop().create_task(self._connect(link, worker))
+
+    def _use_reserved(self, worker: Worker) -> None:
+        if self.reserved is not worker and self.reserved is not None:
+            self.fleet.request_began(worker)
+            self.fleet.request_ended(self.reserved)
+        self.reserved = None
 
     async def _connect(self, link: Link, worker: Worker) -> None:
         try:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hmac
 import logging
 from hashlib import sha256
-from secrets import token_bytes, token_hex
+from secrets import token_hex
 from typing import TYPE_CHECKING, Final
 
 from bokeh_gateway.balance.queue import SessionQueue, Ticket
@@ -17,7 +17,7 @@ from bokeh_gateway.endpoint.failure import REFRESH
 from bokeh_gateway.policy.verdict import Deny
 
 if TYPE_CHECKING:
-    from bokeh_gateway.balance.pool import Pool
+    from bokeh_gateway.balance.pool import Pool, Worker
     from bokeh_gateway.endpoint.fleet import Fleet
     from bokeh_gateway.http.head import RequestHead
 
@@ -28,32 +28,39 @@ _MAX_COOKIE: Final = 200
 
 
 class Queueing:
-    """The queues of all pools, of one gateway process.
+    """The queues of all pools: one queue for all processes of a gateway, in shared memory.
 
-    Args:
-        secret: signs the tickets; the same in all processes of a gateway.
+    Who is let in is counted at a worker before anybody else looks: `max_sessions` is exact, and who joined earlier is
+    let in earlier, whichever processes the browsers ask.
     """
 
-    __slots__ = ("_fleet", "_queues", "_secret")
+    __slots__ = ("_fleet",)
 
-    def __init__(self, fleet: Fleet, secret: bytes | None = None) -> None:
+    def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
-        self._secret = secret or token_bytes(32)
-        self._queues: dict[str, SessionQueue] = {}
 
-    def admit(self, pool: Pool, head: RequestHead, now: float) -> tuple[Deny, bytes] | None:
-        """None: the page may be asked of a worker; else the refusal, and further header lines of it."""
+    def admit(self, pool: Pool, head: RequestHead, now: float) -> Worker | tuple[Deny, bytes] | None:
+        """The worker where the page is counted now; None: there is none at all, so that it waits for one; else the
+        refusal, and further header lines of it."""
+        if not any(worker.available for worker in pool.workers):
+            return None  # no matter of room
+        fleet, queues = self._fleet, self._fleet.queues
+        with fleet.lock:
+            queue = queues.take(pool.name, pool.queue, pool.queue_timeout)
+            found = self._ask(pool, queue, head, now)
+            queues.keep(pool.name, queue)
+            return fleet.reserve(pool) if found is None else found
+
+    def _ask(self, pool: Pool, queue: SessionQueue, head: RequestHead, now: float) -> tuple[Deny, bytes] | None:
+        """None: it is its turn."""
         most = pool.max_sessions
         assert most is not None
-        queue = self._queues.get(pool.name)
-        if queue is None:
-            queue = self._queues[pool.name] = SessionQueue(pool.queue, pool.queue_timeout)
         room = self._fleet.room(pool, most)
-        if b"text/html" not in (head.get(b"accept") or b"") or not any(worker.available for worker in pool.workers):
+        if b"text/html" not in (head.get(b"accept") or b""):
             queue.expire(now)
-            # Those who wait come first; without any worker it is no matter of room.
-            free = room > len(queue) or not any(worker.available for worker in pool.workers)
-            return None if free else (_busy(pool, "Try again in a while."), b"")
+            return (
+                None if room > len(queue) else (_busy(pool, "Try again in a while."), b"")
+            )  # those who wait are first
         ticket = self._ticket(head, queue, now) or Ticket(round(now, 3), token_hex(8))
         place = queue.ask(ticket, room, now)
         if place == 0:
@@ -88,7 +95,7 @@ class Queueing:
         return None if queue.expired(ticket, now) else ticket
 
     def _sign(self, value: bytes) -> bytes:
-        return hmac.digest(self._secret, value, sha256).hex()[:32].encode()
+        return hmac.digest(self._fleet.secret, value, sha256).hex()[:32].encode()
 
 
 def _busy(pool: Pool, text: str) -> Deny:

@@ -61,9 +61,7 @@ class Reconnect:
         key = session_key(path, session_id)
         if expiry is None or not self._policy.near(expiry, now):
             return Way(session_id, key)
-        worker = self._fleet.live.worker_of(key, clock)
-        if worker is not None and (worker.closed or worker not in pool.workers):
-            worker = None
+        worker = self._fleet.live.worker_of(key, pool, clock)
         late = self._policy.too_late(expiry, now)
         if late is not None or worker is None:
             if expired is None:

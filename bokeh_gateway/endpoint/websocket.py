@@ -106,6 +106,8 @@ class WebSocketProxy(Proxy):
             reserved_bits(head.extensions),
         )
         self.fleet.tunnel_opened(worker, self.session_id, tunnel)
+        if self._placed is not None:
+            self.fleet.placement.opened(self._placed)
         if self._way is not None:
             self.fleet.live.opened(self._way.key, tunnel, worker)
         exchange.started = monotonic()
@@ -116,8 +118,10 @@ class WebSocketProxy(Proxy):
 
     def _closed(self, tunnel: Tunnel) -> None:
         worker = self.worker
+        now = self.exchange.connection.edge.sweep.now
+        if self._placed is not None:
+            self.fleet.placement.closed(self._placed, now)
         if self._way is not None and worker is not None:
-            now = self.exchange.connection.edge.sweep.now
             self.fleet.live.closed(self._way.key, tunnel, worker, now, vanished=tunnel.worker_vanished)
         self.fleet.tunnel_closed(tunnel)
         self.exchange.connection.released()

@@ -93,21 +93,59 @@ class Views:
         return spread
 
 
-def test_au05_external_ids_under_a_workers_prefix_run_once(
+@pytest.mark.parametrize(
+    ("processes", "tls", "count"),
+    [
+        pytest.param(1, False, SHORTER, id="plain"),
+        pytest.param(1, True, SHORTER, id="tls"),
+        pytest.param(2, False, VIEWS, id="plain-two-processes"),
+        pytest.param(2, True, SHORTER, id="tls-two-processes"),
+    ],
+)
+def test_au05_external_ids_run_once_and_spread_evenly(
+    processes: int,
+    tls: bool,
+    count: int,
+    signed_workers: list[BokehWorker],
+    signed_record: RunRecord,
+    certificate: Certificate,
+    tmp_path: Path,
+) -> None:
+    """Another application's ids go to the least loaded worker, and whichever process sees them later finds it."""
+    text = (
+        PLAIN.replace("{servers}", servers(signed_workers)).replace("[log]", f"processes = {processes}\n[log]", 1)
+        + 'prefix = "/bk"\n[[route]]\npath = "/bk"\npool = "apps"\n'
+        + f'[sessions]\nmode = "external-signed"\nsecret_key = "{SECRET}"\n'
+    )
+    signed_record.mark()
+    options: dict[str, Any] = {}
+    if tls:
+        text += '[tls]\nlisten = ["127.0.0.1:0"]\n'
+        text += f'certfile = "{certificate.certfile}"\nkeyfile = "{certificate.keyfile}"\n'
+        options = {"verify": str(certificate.authority), "tls": certificate.client}
+    with GatewayProcess(text, tmp_path) as gateway, ExitStack() as stack:
+        ids = [generate_session_id(secret_key=SECRET.encode(), signed=True) for _ in range(count)]
+        url = gateway.https("/bk/recorder") if tls else gateway.url("/bk/recorder")
+        views = Views(signed_record, url, options)
+        spread = views.figure("external-signed, prefix", views.open(count, stack, ids))
+        assert len(spread) == 3
+        assert max(spread.values()) - min(spread.values()) <= 1
+
+
+def test_au05_without_an_id_or_with_a_forged_one_no_worker_is_asked(
     signed_workers: list[BokehWorker], signed_record: RunRecord, tmp_path: Path
 ) -> None:
-    """Another application's ids are spread by their hash: evenly in the mean, and no table is needed to find them."""
     text = (
         PLAIN.replace("{servers}", servers(signed_workers))
         + 'prefix = "/bk"\n[[route]]\npath = "/bk"\npool = "apps"\n'
         + f'[sessions]\nmode = "external-signed"\nsecret_key = "{SECRET}"\n'
     )
     signed_record.mark()
-    with GatewayProcess(text, tmp_path) as gateway, ExitStack() as stack:
-        ids = [generate_session_id(secret_key=SECRET.encode(), signed=True) for _ in range(SHORTER)]
-        views = Views(signed_record, gateway.url("/bk/recorder"), {})
-        spread = views.figure("external-signed, prefix", views.open(SHORTER, stack, ids))
-        assert len(spread) == 3
+    with GatewayProcess(text, tmp_path) as gateway:
+        forged = generate_session_id(secret_key=b"another", signed=True)
+        for headers in ({}, {"Bokeh-Session-Id": forged}, {"Bokeh-Session-Id": forged.partition(".")[0]}):
+            assert get(gateway.url("/bk/recorder"), headers=headers).status_code == 403
+        assert signed_record.runs() == []
 
 
 def test_af02_two_tabs_of_one_browser_are_two_sessions_on_two_workers(
@@ -133,12 +171,14 @@ def test_af03_arguments_reach_the_app_through_autoload(
             assert run.arguments["foo"] == ["7"]
 
 
+@pytest.mark.parametrize("processes", [1, 2])
 def test_a_session_that_was_pulled_and_changed_reaches_the_browser(
-    three_workers: list[BokehWorker], run_record: RunRecord, tmp_path: Path
+    processes: int, three_workers: list[BokehWorker], run_record: RunRecord, tmp_path: Path
 ) -> None:
     """`pull_session`, a new title, then the page of `server_session` as a browser loads it."""
     times = 20
-    with GatewayProcess(PLAIN.replace("{servers}", servers(three_workers)), tmp_path) as gateway:
+    text = PLAIN.replace("{servers}", servers(three_workers)).replace("[log]", f"processes = {processes}\n[log]", 1)
+    with GatewayProcess(text, tmp_path) as gateway:
         url = gateway.url("/recorder")
         changed = 0
         for number in range(times):

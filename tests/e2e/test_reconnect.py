@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 import requests
 from bokeh.util.token import generate_session_id
@@ -17,6 +18,7 @@ from bokeh_gateway.bokeh.token import read_claims
 from tests.support.bokeh_client import BokehSocket, PageView, view_page, websocket_url
 from tests.support.gateway import GatewayProcess
 from tests.support.ports import free_port
+from tests.support.steer import connection_to, movers
 from tests.support.waiting import wait_until
 from tests.support.workers import APPS, RunRecord
 
@@ -184,3 +186,39 @@ def test_a_forged_token_is_never_made_again(signed: tuple[GatewayProcess, PageVi
     for forged in (flipped, token.partition(".")[0], token.partition(".")[0] + "."):
         assert refusal(where, forged)[0] == 403
     assert "tokens_renewed_total{" not in metrics(gateway)
+
+
+def test_a_browser_comes_back_to_another_process(tmp_path: Path, record: RunRecord) -> None:
+    """Both tell each other which sessions live: while the old connection is open, after it ended, and after the process
+    that it went through was killed."""
+    text = config().replace("[pool.apps]", "processes = 2\n[pool.apps]", 1)
+    with started(tmp_path, record, text) as gateway:
+        first, second = movers(gateway)
+        url = gateway.url("/recorder")
+        where = websocket_url(url)
+        with view_page(url) as page:
+            token = page.socket.token
+            page.socket.set_property(page.socket.find("Slider")["id"], "value", 7)
+        with BokehSocket(where, token, sock=connection_to(gateway, first)):
+            expire(page)
+            # Known to the second one as soon as the first one has looked, once a second, that the session lives.
+            back = wait_until(lambda: came_back(gateway, where, token, second), "the session is known to live")
+            assert back == 7
+        assert came_back(gateway, where, token, second) == 7
+        last = BokehSocket(where, token, sock=connection_to(gateway, second))
+        os.kill(second.pid, signal.SIGKILL)
+        last.close()
+        assert came_back(gateway, where, token, first) == 7
+        wait_until(lambda: len(movers(gateway)) == 2 and second not in movers(gateway), "the process is replaced")
+        for process in movers(gateway):
+            assert came_back(gateway, where, token, process) == 7
+        assert len(record.runs()) == 1
+
+
+def came_back(gateway: GatewayProcess, where: str, token: str, process: psutil.Process) -> int | None:
+    """What the slider of the session says through that process; None where it is refused."""
+    try:
+        with BokehSocket(where, token, sock=connection_to(gateway, process)) as again:
+            return int(again.find("Slider")["attributes"]["value"])
+    except InvalidStatus:
+        return None

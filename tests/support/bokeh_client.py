@@ -6,6 +6,7 @@ import base64
 import itertools
 import json
 import re
+import socket
 import ssl
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -74,8 +75,12 @@ class BokehSocket:
         origin: str | None = None,
         tls: ssl.SSLContext | None = None,
         headers: dict[str, str] | None = None,
+        sock: socket.socket | None = None,
     ) -> None:
+        """`sock`: a connection that is open already."""
         options: dict[str, Any] = {"ssl": tls} if url.startswith("wss:") else {}
+        if sock is not None:
+            options["sock"] = sock
         self.token = token
         self.connection: ClientConnection = connect(
             url,
