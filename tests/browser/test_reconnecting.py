@@ -92,11 +92,11 @@ def opened(browser: Browser, text: str, folder: Path) -> Iterator[tuple[GatewayP
         yield gateway, relay, Tab(page, f"http://127.0.0.1:{relay.port}/recorder"), record
 
 
-def cut_for_a_while(relay: Relay, page: Page) -> None:
-    """Until the browser has tried in vain."""
+def cut_for_a_while(relay: Relay, page: Page, tries: int = 1) -> None:
+    """Until the browser has tried in vain: at once, after 2 s, after 4 s more, ..."""
     relay.refuse = True
     relay.cut()
-    wait_until(lambda: page.evaluate("1") and relay.refused >= 1, "a try in vain", every=0.2)
+    wait_until(lambda: page.evaluate("1") and relay.refused >= tries, "tries in vain", every=0.2)
     relay.refuse = False
 
 
@@ -119,11 +119,11 @@ def test_a_page_comes_back_to_its_session(chromium: Browser, tmp_path: Path, mod
 
 def test_a_page_whose_session_is_gone_is_told_so(chromium: Browser, tmp_path: Path) -> None:
     """401 for its tries, with the reason in log and metrics; no empty session is put in the place of the user's."""
-    with opened(chromium, config("unsigned", "3 s"), tmp_path) as (gateway, relay, tab, record):
+    with opened(chromium, config("unsigned", "2 s"), tmp_path) as (gateway, relay, tab, record):
         moves_the_plot(tab.page, 3)
         tab.wait_expired()
         runs = tab.runs(record)
-        cut_for_a_while(relay, tab.page)
+        cut_for_a_while(relay, tab.page, tries=2)
         refused = 'refusals_total{pool="/",reason="session-gone"}'
         wait_until(lambda: tab.page.evaluate("1") and refused in metrics(gateway), refused, every=0.5)
         wait_until(lambda: "session-gone" in gateway.stderr, "the refusal in the log")
