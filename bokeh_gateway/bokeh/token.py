@@ -2,13 +2,14 @@
 
 A token is the unpadded url-safe base64 of a JSON object `{"session_id", "session_expiry", "__bk__zlib_"}` and, where
 sessions are signed, a dot and the HMAC of that base64.  The page's headers, cookies and arguments are in `__bk__zlib_`,
-compressed by whoever made the token: it is carried along and never inflated here, so it cannot be a bomb for us.
+compressed by whoever made the token: it is carried along, and only `page_header` inflates it, up to a limit.
 Source: `bokeh.util.token`, the oracle of our tests.  Stricter in one thing: base64 has no foreign characters.
 """
 
 from __future__ import annotations
 
 import json
+import zlib
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ MAX_LENGTH: Final = 1 << 20
 
 _MAX_EXPIRY: Final = 1 << 53
 """Seconds since 1970: beyond this a float `now` no longer counts seconds.  It is 285 million years away."""
+
+MAX_CONTENT: Final = 256 * 1024
+"""Bytes that a token's compressed part is inflated to; a worker takes 64 KiB of headers."""
 
 _ALPHABET: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 
@@ -90,6 +94,23 @@ def renew(token: str, expiry: int, secret: bytes | None) -> str:
     """
     read_claims(token)
     return _sealed(_payload(token) | {"session_expiry": expiry}, secret)
+
+
+def page_header(token: str, name: str) -> str | None:
+    """The value that the page request's header had, which the token repeats; None where it has none, or is too big.
+
+    Says nothing about the token's signature: the value has to prove itself.
+    """
+    try:
+        compressed = _payload(token).get("__bk__zlib_")
+        if not isinstance(compressed, str):
+            return None
+        inflater = zlib.decompressobj()
+        content = json.loads(inflater.decompress(_decoded(compressed), MAX_CONTENT))
+        value = content["headers"][name]
+    except (TokenError, ValueError, RecursionError, zlib.error, KeyError, TypeError):
+        return None
+    return value if isinstance(value, str) else None
 
 
 def _sealed(payload: dict[str, object], secret: bytes | None) -> str:

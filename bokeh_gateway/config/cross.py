@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from bokeh_gateway.config.address import Address
 from bokeh_gateway.config.auth import Auth
-from bokeh_gateway.config.cross_auth import auth_mistakes, route_mistakes
+from bokeh_gateway.config.cross_auth import auth_mistakes, embeds, route_mistakes, ticket_mistakes
 from bokeh_gateway.config.mistake import KeyMistake, Path, closest, key_text, mistake
 from bokeh_gateway.config.schema import Gateway, Metrics, Pool, Route, Sessions, Timeouts, Tls
 from bokeh_gateway.errors import ConfigError
@@ -248,5 +248,7 @@ def _timeouts(parts: Parts) -> Iterator[ConfigError]:
 def _auth(parts: Parts) -> Iterator[ConfigError]:
     if parts.auth:
         yield from auth_mistakes(parts.auth)
+        if embeds(parts.raw("embed", dict)) and parts.gateway and parts.sessions and parts.gateway.processes != 1:
+            yield from ticket_mistakes(parts.auth, parts.sessions)
         for index, route in parts.routes.items():
             yield from route_mistakes(("route", index), route, parts.auth)

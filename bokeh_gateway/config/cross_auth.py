@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
 
 from bokeh_gateway.config.auth import HMAC, Auth, Basic, Jwt, Oidc
 from bokeh_gateway.config.mistake import KeyMistake, Path, key_text, mistake
-from bokeh_gateway.config.schema import Route
+from bokeh_gateway.config.schema import Route, Sessions
 from bokeh_gateway.errors import ConfigError
 
 SECRET_BYTES: Final = 32
@@ -25,6 +25,21 @@ def auth_mistakes(auth: Auth) -> Iterator[ConfigError]:
         yield from _basic(auth.basic)
     if auth.xsrf and not auth.cookie_secret and auth.module:
         yield KeyMistake("auth.cookie_secret", "a secret, here or in BOKEH_COOKIE_SECRET, as xsrf is true")
+
+
+def embeds(table: Mapping[str, Any]) -> bool:
+    """Whether [embed] as it was written has an effect."""
+    return bool(table.get("origins"))
+
+
+def ticket_mistakes(auth: Auth, sessions: Sessions) -> Iterator[ConfigError]:
+    """Several processes must read each other's tickets, which carry a sign-in from autoload.js to the WebSocket."""
+    if auth.jwt and not (auth.cookie_secret or sessions.secret_key or auth.jwt.secret):
+        yield KeyMistake(
+            "auth.cookie_secret",
+            "a secret, here or in BOKEH_COOKIE_SECRET: apps embedded with a token keep their sign-in by it, "
+            "in all [gateway] processes",
+        )
 
 
 def route_mistakes(path: Path, route: Route, auth: Auth) -> Iterator[ConfigError]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from tornado.httputil import HTTPServerConnectionDelegate
 
 from bokeh_gateway.endpoint.auth_basic import BasicMethod, read_users
-from bokeh_gateway.endpoint.auth_cookie import cookie_name
+from bokeh_gateway.endpoint.auth_cookie import Seal, cookie_name
 from bokeh_gateway.endpoint.auth_fetch import Fetcher, KeySource
 from bokeh_gateway.endpoint.auth_forward import ForwardMethod
 from bokeh_gateway.endpoint.auth_gate import Gate, Method
@@ -18,6 +19,8 @@ from bokeh_gateway.endpoint.auth_keys import read_pem, secret_key
 from bokeh_gateway.endpoint.auth_oidc import OidcMethod
 from bokeh_gateway.endpoint.auth_oidc_pages import OidcPages
 from bokeh_gateway.endpoint.auth_provider import Provider
+from bokeh_gateway.endpoint.auth_ticket import HEADER as TICKET
+from bokeh_gateway.endpoint.auth_ticket import Tickets
 from bokeh_gateway.endpoint.router import Mount
 from bokeh_gateway.policy.expiries import Expiries
 from bokeh_gateway.policy.identity import GROUPS, USER, Requirement
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from bokeh_gateway.wire.sweep import Sweep
     from bokeh_gateway.wire.tunnel import Tunnel
 
+_OF_THIS_PROCESS = secrets.token_urlsafe(32)
 FETCH_TIMEOUT = 5.0
 """Seconds for a signer's keys."""
 
@@ -68,7 +72,7 @@ class Doors:
         self.expiries = expiries if expiries is not None else Expiries()
         methods: dict[str, Method] = {}
         if auth.jwt is not None:
-            methods["jwt"] = self._jwt(auth.jwt)
+            methods["jwt"] = self._jwt(auth.jwt, _ticket_secret(config))
         if auth.basic is not None:
             methods["basic"] = self._kept(BasicMethod(auth.basic, read_users(auth.basic)))
         if auth.forward is not None:
@@ -102,7 +106,7 @@ class Doors:
         self._closing.append(part)
         return part
 
-    def _jwt(self, settings: Jwt) -> JwtMethod:
+    def _jwt(self, settings: Jwt, ticket_secret: str) -> JwtMethod:
         keys = [read_pem(path, f"auth.jwt.keyfiles[{at}]") for at, path in enumerate(settings.keyfiles)]
         if settings.secret is not None:
             keys.append(secret_key(settings.secret.get_secret_value()))
@@ -110,7 +114,8 @@ class Doors:
         if settings.jwks_url is not None:
             source = self._kept(KeySource(settings.jwks_url, self._fetcher, self._loop.time, settings.jwks_refresh))
             self._sources.append(source)
-        return JwtMethod(settings, keys, source)
+        tickets = Tickets(Seal(ticket_secret, "embedded jwt"), "jwt", settings.leeway)
+        return JwtMethod(settings, keys, source, tickets)
 
     def _oidc(self, settings: Oidc, auth: Auth) -> OidcMethod:
         assert auth.cookie_secret is not None
@@ -148,6 +153,15 @@ class Doors:
                 self.pages.append((mount, application))
 
 
+def _ticket_secret(config: Config) -> str:
+    """What seals the sign-in of embedded apps; where the file has no secret, it holds for this process alone."""
+    jwt = config.auth.jwt
+    for secret in (config.auth.cookie_secret, config.sessions.secret_key, jwt.secret if jwt is not None else None):
+        if secret is not None:
+            return secret.get_secret_value()
+    return _OF_THIS_PROCESS
+
+
 def _own_cookies(auth: Auth) -> tuple[bytes, ...]:
     if auth.oidc is None:
         return ()
@@ -156,7 +170,7 @@ def _own_cookies(auth: Auth) -> tuple[bytes, ...]:
 
 def _own_headers(auth: Auth) -> list[bytes]:
     """Lower-case names of the headers that only the gateway may send a worker."""
-    names = [USER, GROUPS]
+    names = [USER, GROUPS, TICKET]
     for method in (auth.jwt, auth.oidc):
         names += list(method.headers) if method is not None else []
     if auth.forward is not None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from tornado.httputil import HTTPMessageDelegate
 
+from bokeh_gateway.bokeh.paths import is_autoload
 from bokeh_gateway.endpoint.auth_cookie import set_cookie
 from bokeh_gateway.endpoint.auth_fetch import KeySource
 from bokeh_gateway.endpoint.auth_gate import Known, Redirect
@@ -20,11 +21,12 @@ from bokeh_gateway.endpoint.auth_token import Header, read_header, verify
 from bokeh_gateway.policy.credentials import argument, authorization, cookie, without_argument, without_cookies
 from bokeh_gateway.policy.identity import Identity, Requirement, without
 from bokeh_gateway.policy.jwt_claims import ClaimRules
-from bokeh_gateway.policy.login import may_redirect
+from bokeh_gateway.policy.login import is_foreign_frame, may_redirect
 from bokeh_gateway.policy.verdict import Deny
 
 if TYPE_CHECKING:
     from bokeh_gateway.config.auth import Jwt
+    from bokeh_gateway.endpoint.auth_ticket import Tickets
     from bokeh_gateway.http.head import RequestHead
     from bokeh_gateway.wire.exchange import Exchange
 
@@ -56,14 +58,17 @@ class JwtMethod:
     name = "jwt"
     challenge = b'WWW-Authenticate: Bearer realm="bokeh-gateway"\r\n'
 
-    def __init__(self, settings: Jwt, keys: list[Key], source: KeySource | None) -> None:
-        """`keys`: those of the configuration; `source`: the signer's own list."""
+    def __init__(
+        self, settings: Jwt, keys: list[Key], source: KeySource | None, tickets: Tickets | None = None
+    ) -> None:
+        """`keys`: those of the configuration; `source`: the signer's own list; `tickets`: for embedded apps."""
         self._settings = settings
         self._rules = claim_rules(settings)
         self._algorithms: frozenset[str] = frozenset(settings.algorithms)
         self._fixed = keys
         self._keys = keys
         self._source = source
+        self._tickets = tickets
         self._generation = 0
         self._known: dict[bytes, Identity] = {}
         self._cookie = settings.cookie.encode() if settings.cookie else b""
@@ -71,6 +76,8 @@ class JwtMethod:
 
     def look(self, exchange: Exchange, wanted: Requirement, now: float) -> Known | Coroutine[None, None, Known]:
         token = self._find(exchange.head)
+        if token is None and self._tickets is not None and exchange.head.upgrade == b"websocket":
+            return self._tickets.read(exchange.head, now)
         if token is None or isinstance(token, Deny):
             return token
         if self._source is not None:
@@ -96,10 +103,14 @@ class JwtMethod:
     def settle(self, exchange: Exchange, identity: Identity) -> HTTPMessageDelegate | None:
         """A page that was opened with a token in its address gets it as a cookie, and an address without it.
 
-        The WebSocket that follows carries no argument, and addresses end in histories and logs.
+        The WebSocket that follows carries no argument, and addresses end in histories and logs.  In a frame of another
+        site's page a cookie would not be kept; there the WebSocket carries the arguments of the frame's address.
         """
         head = exchange.head
-        if not self._argument or not self._cookie or not may_redirect(head):
+        if self._tickets is not None and head.method == b"GET" and is_autoload(head.path):
+            head.plain = [*head.plain, *self._tickets.line(identity, head.path)]
+            return None
+        if not self._argument or not self._cookie or not may_redirect(head) or is_foreign_frame(head):
             return None
         token = argument(head, self._argument)
         if not isinstance(token, bytes) or len(token) > COOKIE_SIZE or authorization(head, b"bearer") is not None:

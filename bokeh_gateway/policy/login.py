@@ -5,9 +5,11 @@ A script, an image or a WebSocket that is redirected to a login page only breaks
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Final, Protocol
 
 from bokeh_gateway.bokeh.paths import is_autoload
+
+_FRAMES: Final = frozenset({b"iframe", b"frame", b"embed", b"object"})
 
 
 class Head(Protocol):
@@ -33,6 +35,11 @@ def may_redirect(head: Head) -> bool:
         return False
     accept = head.get(b"accept")
     return accept is None or b"text/html" in accept or b"*/*" in accept
+
+
+def is_foreign_frame(head: Head) -> bool:
+    """Whether a page of another site shows the answer in a frame: cookies set there are not kept, or not sent."""
+    return head.get(b"sec-fetch-site") == b"cross-site" and head.get(b"sec-fetch-dest") in _FRAMES
 
 
 def is_cross_site(origins: tuple[bytes, ...], fetch_site: bytes | None, host: bytes) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tests.support.waiting import GENEROUS, wait_until
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Frame, Page
 
 DEADLINE = 60_000
 """Milliseconds."""
@@ -28,7 +28,7 @@ def browser_page(browser: Browser, **options: Any) -> Iterator[Page]:
         context.close()
 
 
-def press_slider(page: Page, times: int, handle: int = 0) -> None:
+def press_slider(page: Page | Frame, times: int, handle: int = 0) -> None:
     """By the arrow key on one of the sliders' handles."""
     slider = page.locator(".noUi-handle").nth(handle)
     slider.focus()
@@ -36,7 +36,7 @@ def press_slider(page: Page, times: int, handle: int = 0) -> None:
         slider.press("ArrowRight")
 
 
-def moves_the_plot(page: Page, steps: int = 4) -> None:
+def moves_the_plot(page: Page | Frame, steps: int = 4) -> None:
     """The recorder app: its slider's value goes to the worker, and new data comes back into the plot."""
     page.wait_for_function(SHOWN)
     page.locator(".bk-Figure canvas").first.wait_for(state="visible")
@@ -45,13 +45,13 @@ def moves_the_plot(page: Page, steps: int = 4) -> None:
     page.wait_for_function(f"() => ({MODEL})('data').data.y[4] === 4 * ({MODEL})('factor').value")
 
 
-def _nudged(page: Page) -> float:
+def _nudged(page: Page | Frame) -> float:
     """The slider's value after one more step: a key is lost while views are made anew."""
     press_slider(page, 1)
     return factor(page)
 
 
-def factor(page: Page) -> float:
+def factor(page: Page | Frame) -> float:
     """The value of the recorder app's slider, as the page has it."""
     value: float = page.evaluate(f"() => ({MODEL})('factor').value")
     return value

@@ -76,3 +76,27 @@ def test_bokehs_own_variables() -> None:
 def test_no_secret_is_shown() -> None:
     config = load({"jwt": {"secret": SECRET, "algorithms": "HS256"}, "cookie_secret": SECRET})
     assert SECRET not in repr(config)
+
+
+@pytest.mark.parametrize(
+    ("more", "wrong"),
+    [
+        pytest.param({}, True, id="no-secret"),
+        pytest.param({"sessions": {"secret_key": SECRET}}, False, id="the-sessions-secret"),
+        pytest.param({"gateway": {"processes": 1}}, False, id="one-process"),
+        pytest.param({"embed": {}}, False, id="nobody-embeds"),
+    ],
+)
+def test_processes_need_one_secret_for_embedded_sign_ins(more: dict[str, Any], wrong: bool) -> None:
+    data = {
+        "gateway": {"processes": 2},
+        "pool": {"a": {"servers": ["127.0.0.1:5006"]}},
+        "embed": {"origins": ["https://www.acme.test"]},
+        "auth": {"jwt": {"keyfiles": ["k"]}},
+        **more,
+    }
+    if not wrong:
+        parse(data, Path("/srv"), {})
+        return
+    with pytest.raises(ConfigErrors, match="auth.cookie_secret: expected a secret"):
+        parse(data, Path("/srv"), {})

@@ -75,8 +75,10 @@ def test_the_quick_reading_agrees_with_the_full_one() -> None:
     @ONCE
     @given(heads())
     def check(data: bytes) -> None:
+        end = data.find(b"\r\n\r\n")
+        data = data[: end + 4]  # a status without a body is whole here, and more would be another answer
         for _ in range(2):
-            quick = read_answer(data, data.find(b"\r\n\r\n"))
+            quick = read_answer(data, end)
             if quick is None:
                 return
             full = read_in_full(data)

@@ -15,7 +15,7 @@ from bokeh_gateway.policy.credentials import (
 )
 from bokeh_gateway.policy.expiries import Expiries
 from bokeh_gateway.policy.identity import Identity, Requirement, without
-from bokeh_gateway.policy.login import is_cross_site, may_redirect
+from bokeh_gateway.policy.login import is_cross_site, is_foreign_frame, may_redirect
 from bokeh_gateway.policy.return_to import safe_path
 from bokeh_gateway.policy.verdict import Deny
 
@@ -194,3 +194,16 @@ def test_a_sign_out_ends_all_websockets_of_one() -> None:
     assert sorted(expiries.signed_out("ada")) == ["one", "two"]
     assert expiries.signed_out("ada") == []
     expiries.closed("one", "ada")
+
+
+@pytest.mark.parametrize(
+    ("site", "destination", "expected"),
+    [
+        pytest.param("cross-site", "iframe", True, id="frame-of-another-site"),
+        pytest.param("same-origin", "iframe", False, id="own-frame"),
+        pytest.param("cross-site", "document", False, id="link-from-another-site"),
+    ],
+)
+def test_a_frame_of_another_sites_page_keeps_no_cookies(site: str, destination: str, expected: bool) -> None:
+    request = head("/app", ("Sec-Fetch-Site", site), ("Sec-Fetch-Dest", destination))
+    assert is_foreign_frame(request) is expected
