@@ -98,5 +98,5 @@ def test_processes_need_one_secret_for_embedded_sign_ins(more: dict[str, Any], w
     if not wrong:
         parse(data, Path("/srv"), {})
         return
-    with pytest.raises(ConfigErrors, match="auth.cookie_secret: expected a secret"):
+    with pytest.raises(ConfigErrors, match=r"auth\.cookie_secret: expected a secret"):
         parse(data, Path("/srv"), {})
