@@ -390,6 +390,7 @@ class GatewayApp:
         external = sum(len(pool.servers) for pool in self._config.pool.values())
         wanted = external + sum(pool.at_start for pool in self._config.pool.values() if pool.serve)
         have = external + supervised
+        wanted = max(wanted, have)  # after an upgrade some still have sessions whose successors are there
         count = f"{have} of {wanted} workers" if have != wanted else "1 worker" if have == 1 else f"{have} workers"
         public = self._config.gateway.public_url
         urls = [f"{public}/"] if public else [listener.url for listener in self._shown_listeners()]

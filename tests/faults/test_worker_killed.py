@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import signal
 import stat
-import threading
 import time
 from pathlib import Path
 
@@ -17,7 +16,8 @@ from websockets.exceptions import ConnectionClosed
 
 from tests.support.bokeh_client import PageView, get, view_page
 from tests.support.gateway import GatewayProcess
-from tests.support.waiting import GENEROUS, wait_until
+from tests.support.page_load import PageLoad
+from tests.support.waiting import wait_until
 from tests.support.workers import APPS, RunRecord
 
 SECRET = "a-secret-key-that-nobody-may-read"
@@ -32,38 +32,6 @@ def supervised(record: RunRecord, folder: Path, workers: int = 3, more: str = ""
     return GatewayProcess(text, folder)
 
 
-class Load:
-    """Page views one after another in some threads, each with its time and what became of it."""
-
-    def __init__(self, url: str, threads: int = 3) -> None:
-        self.url = url
-        self.done: list[tuple[float, str]] = []
-        self._ending = threading.Event()
-        self._threads = [threading.Thread(target=self._run) for _ in range(threads)]
-
-    def __enter__(self) -> Load:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ending.set()
-        for thread in self._threads:
-            thread.join(GENEROUS)
-
-    def _run(self) -> None:
-        while not self._ending.is_set():
-            began = time.monotonic()
-            try:
-                view_page(self.url).close()
-                self.done.append((began, ""))
-            except Exception as error:  # noqa: BLE001 - whatever it is, it is the finding
-                self.done.append((began, f"{type(error).__name__}: {error}"))
-
-    def since(self, moment: float) -> list[str]:
-        return [outcome for began, outcome in self.done if began > moment]
-
-
 def test_wf01_wl07_one_of_three_is_killed_under_load(tmp_path: Path) -> None:
     """No page view fails that starts after it, its browsers are told, and it comes back by itself."""
     record = RunRecord(tmp_path / "runs")
@@ -75,7 +43,7 @@ def test_wf01_wl07_one_of_three_is_killed_under_load(tmp_path: Path) -> None:
         mourners = [view for view in views if runs[view.session_id] == victim]
         others = [view for view in views if runs[view.session_id] != victim]
         assert (len(mourners), len(others)) == (2, 4)
-        with Load(url) as load:
+        with PageLoad(url) as load:
             wait_until(lambda: len(load.done) >= 5, "load")
             os.kill(victim, signal.SIGKILL)
             killed = time.monotonic()
