@@ -29,6 +29,8 @@ AGAIN: Final = RestartSettings(first_delay=5.0, max_delay=300.0)
 """When a successor is tried again after those before it did not get ready."""
 LOOK_EVERY: Final = 5
 """Seconds between two looks at what workers have used up: the kernel is asked about every process for it."""
+LINGERING: Final = 2
+"""Replaced workers that may still have sessions, for each worker that serves; then it waits until one of them ends."""
 
 
 @dataclass(slots=True)
@@ -108,9 +110,9 @@ class Recycling:
                     yield worker, why
 
     def _too_many(self, group: Group) -> bool:
-        """No more workers that drain than workers that serve: each is a process with its memory."""
+        """Each that drains is a process with its memory, and sessions can last for a working day."""
         pool, leaving = group.pool, len(group.departing)
-        if 2 * leaving < len(group.workers):
+        if leaving < LINGERING * (len(group.workers) - leaving):
             self._waits.discard(pool)
             return False
         if pool not in self._waits:
