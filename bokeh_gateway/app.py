@@ -44,6 +44,7 @@ from bokeh_gateway.control.processes import ROWS, Member, Processes, Shape
 from bokeh_gateway.control.runtime_dir import RuntimeDir, remove_socket
 from bokeh_gateway.control.upgrade import State, execute, handle_again, trial
 from bokeh_gateway.control.upkeep import Upkeep
+from bokeh_gateway.control.watch import Watch
 from bokeh_gateway.control.workers import EventKind, Supervisor, WorkerEvent
 from bokeh_gateway.endpoint.failure import explain
 from bokeh_gateway.endpoint.metrics_page import metrics_delegate
@@ -89,6 +90,7 @@ class GatewayApp:
         in_process: bool | None = None,
         inherited: State | None = None,
         config_file: Path | None = None,
+        watch: bool = False,
     ) -> None:
         """Binds the listening sockets and loads the certificates, so that what is wrong is said before anything runs.
 
@@ -138,6 +140,7 @@ class GatewayApp:
         self._processes = Processes(self._start_here if self._in_process else GatewayProcess.spawn, self._shared, shape)
         self._drains = Drains(self._pools, self._board, self.tell_worker)
         self._deploys = Deploys(self._pools, self._board, lambda pool: self._pools.plan(self._config, anew=pool))
+        self._watch = Watch(lambda: self._config.pool, self._deploys.deploy) if watch else None
         self._config_file = config_file
         self._control: ControlSocket | None = None
         self._upkeep = Upkeep(
@@ -335,6 +338,8 @@ class GatewayApp:
         self._handle_signals()
         status = 0
         try:
+            if self._watch is not None:
+                await self._watch.start()
             for supervisor in self._fresh:
                 await supervisor.start()
             self._watch_health()
@@ -754,6 +759,8 @@ class GatewayApp:
             task.cancel()
         self._sweep.stop()
         self._drains.close()
+        if self._watch is not None:
+            self._watch.close()
         self._health.close()
         self._upkeep.close()
         await self._processes.stop()

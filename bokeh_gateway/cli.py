@@ -26,6 +26,7 @@ from bokeh_gateway.config.load import load, parse
 from bokeh_gateway.config.schema import Config
 from bokeh_gateway.control.selftest import HopFailed, check_url
 from bokeh_gateway.control.upgrade import TRIAL, State, inherited
+from bokeh_gateway.control.watch import for_development
 from bokeh_gateway.errors import ConfigErrors
 from bokeh_gateway.observe.logging_setup import configure
 from bokeh_gateway.policy.password import BadHash, argon2_hash, scrypt_hash
@@ -43,13 +44,19 @@ _config_option = click.option(
     type=click.Path(path_type=Path, dir_okay=False),
     help="The configuration file, gw.toml.",
 )
+_watch_option = click.option(
+    "--watch",
+    is_flag=True,
+    help="For development: deploy a pool when files of its apps change. Open pages connect again, to the new code.",
+)
 
 
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @_config_option
+@_watch_option
 @click.version_option(__version__, prog_name="bokeh-gateway")
 @click.pass_context
-def main(context: click.Context, config_path: Path | None) -> None:
+def main(context: click.Context, config_path: Path | None, watch: bool) -> None:
     """The reverse proxy and load balancer that knows Bokeh.
 
     `bokeh-gateway --config gw.toml` runs it.
@@ -60,7 +67,7 @@ def main(context: click.Context, config_path: Path | None) -> None:
     if config_path is None:
         raise click.UsageError("--config is missing; `bokeh-gateway serve app.py` needs no file.", context)
     path = config_path
-    sys.exit(_run(lambda: load(path, os.environ), path))
+    sys.exit(_run(lambda: load(path, os.environ), path, watch=watch))
 
 
 main.add_command(ctl)
@@ -103,9 +110,10 @@ def check(context: click.Context, config_path: Path | None, ca_certs: str | None
 @click.option("--listen", default="127.0.0.1:8080", show_default=True, help="HOST:PORT to listen on.")
 @click.option("--panel", is_flag=True, help="Run the workers with `panel serve`.")
 @click.option("--allow-origin", "origins", multiple=True, help="A page that may embed the apps, as HOST[:PORT].")
-def serve(apps: tuple[str, ...], workers: int, listen: str, panel: bool, origins: tuple[str, ...]) -> None:
+@_watch_option
+def serve(apps: tuple[str, ...], workers: int, listen: str, panel: bool, origins: tuple[str, ...], watch: bool) -> None:
     """Run Bokeh apps behind the gateway, without a configuration file."""
-    sys.exit(_run(lambda: _serve_config(apps, workers, listen, panel=panel, origins=origins)))
+    sys.exit(_run(lambda: _serve_config(apps, workers, listen, panel=panel, origins=origins), watch=watch))
 
 
 @main.command()
@@ -165,8 +173,12 @@ def _serve_config(
     return parse(data, Path.cwd(), os.environ, "bokeh-gateway serve")
 
 
-def _run(read: Callable[[], Config], config_file: Path | None = None) -> int:
+def _run(read_file: Callable[[], Config], config_file: Path | None = None, *, watch: bool = False) -> int:
     """Runs the gateway; the exit status."""
+
+    def read() -> Config:
+        return for_development(read_file()) if watch else read_file()
+
     try:
         config = read()
     except ConfigErrors as errors:
@@ -180,7 +192,7 @@ def _run(read: Callable[[], Config], config_file: Path | None = None) -> int:
         _raise_file_limit()
         for warning in checks.warnings(config):
             log.warning("%s", warning)
-        return uvloop.run(_main(config, read, left, config_file))
+        return uvloop.run(_main(config, read, left, config_file, watch))
     except ConfigErrors as errors:
         click.echo(str(errors), err=True)
         return 2
@@ -190,9 +202,12 @@ def _run(read: Callable[[], Config], config_file: Path | None = None) -> int:
         handler.writer.close()
 
 
-async def _main(config: Config, read: Callable[[], Config], left: State | None, config_file: Path | None = None) -> int:
+async def _main(
+    config: Config, read: Callable[[], Config], left: State | None, config_file: Path | None, watch: bool
+) -> int:
     loop = asyncio.get_running_loop()
-    return await GatewayApp(config, loop, reload_config=read, inherited=left, config_file=config_file).run()
+    app = GatewayApp(config, loop, reload_config=read, inherited=left, config_file=config_file, watch=watch)
+    return await app.run()
 
 
 def _raise_file_limit() -> None:
