@@ -30,7 +30,9 @@ def answer(body: bytes, kind: str) -> bytes:
     return f"{head}Date: Mon, 01 Jan 2024 00:00:00 GMT\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
 
 
-_PAGE = answer(workload.page(), "text/html; charset=UTF-8")
+_HTML = "text/html; charset=UTF-8"
+_PAGE = answer(workload.page(workload.fresh_token("bench", time.time())), _HTML)
+_NAMES_SESSION = b"\r\nBokeh-Session-Id: "
 _SMALL = answer(b"x" * workload.SMALL, "application/json")
 _RECEIVED = answer(b"ok", "text/plain")
 _ANSWERS = {
@@ -40,6 +42,12 @@ _ANSWERS = {
     workload.MEDIUM_PATH.encode(): answer(b"x" * workload.MEDIUM, "application/octet-stream"),
     workload.LARGE_PATH.encode(): answer(b"x" * workload.LARGE, "application/octet-stream"),
 }
+
+
+def page_for(head: bytes) -> bytes:
+    """The page of the session that the request names, as a worker makes it."""
+    session_id = head.partition(_NAMES_SESSION)[2].partition(b"\r\n")[0].decode()
+    return answer(workload.page(workload.token_of(session_id, time.time())), _HTML)
 
 
 class Http(asyncio.Protocol):
@@ -75,6 +83,8 @@ class Http(asyncio.Protocol):
             if b"websocket" in head and self._upgrade(head, data):
                 return
             answered = _ANSWERS.get(head[4 : head.index(b" ", 4)], _SMALL)
+            if answered is _PAGE and _NAMES_SESSION in head:
+                answered = page_for(head)
             self._transport.write(answered)
             if b"onnection: close" in head or b" HTTP/1.0" in head:
                 self._transport.close()

@@ -33,7 +33,12 @@ def fresh_token(name: str, now: float) -> str:
 
     Source: bokeh.util.token.
     """
-    claims = {"session_id": signed(name), "session_expiry": int(now) + 300}
+    return token_of(signed(name), now)
+
+
+def token_of(session_id: str, now: float) -> str:
+    """The signed token of a session that has its id already."""
+    claims = {"session_id": session_id, "session_expiry": int(now) + 300}
     return signed(_base64(json.dumps(claims).encode()))
 
 
@@ -46,15 +51,18 @@ def _base64(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).decode().rstrip("=")
 
 
-def page(size: int = MEDIUM) -> bytes:
-    """An HTML page of `size` bytes that names a session as Bokeh's does."""
-    carried = fresh_token("bench", time.time())
-    text = (
-        '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>bench</title></head><body>'
-        '<script type="application/json" id="p1">{}</script>'
-        f'<script>const render_items = [{{"token":"{carried}","roots":{{"p1":"p2"}}}}];</script>'
-    ).encode()
-    return text + b" " * (size - len(text) - 14) + b"</body></html>"
+def page(token: str, size: int = MEDIUM) -> bytes:
+    """An HTML page of `size` bytes that carries the session token as Bokeh's does."""
+    start = b"%b%b%b" % (_PAGE_START, token.encode(), _PAGE_MIDDLE)
+    return start + b" " * (size - len(start) - len(_PAGE_END)) + _PAGE_END
+
+
+_PAGE_START = (
+    b'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>bench</title></head><body>'
+    b'<script type="application/json" id="p1">{}</script><script>const render_items = [{"token":"'
+)
+_PAGE_MIDDLE = b'","roots":{"p1":"p2"}}];</script>'
+_PAGE_END = b"</body></html>"
 
 
 def get(path: str, host: str, accept: str = "*/*") -> bytes:

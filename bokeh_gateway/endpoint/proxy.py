@@ -404,7 +404,7 @@ class Proxy(HTTPMessageDelegate):
     def _learn_token(self, token: PageToken) -> None:
         """The page names the session that it belongs to: nearly always ours, or the one that the client named."""
         worker = self.worker
-        session_id = token.session_id()
+        session_id = token.session_id(self.session_id)
         if session_id is None or worker is None:
             return
         if session_id != self.session_id:
