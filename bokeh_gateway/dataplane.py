@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from time import time
+from typing import Any
 from urllib.parse import urlsplit
 
 from tornado.httputil import HTTPServerConnectionDelegate
@@ -259,6 +260,7 @@ class DataPlane:
         self._certificates, self._config, self._processes = certificates, config, processes
         if writer is not self._writer or config.log != old.log:
             old_writer, self._writer = self._writer, writer
+            self._recorder.flush()
             self._recorder.access = self._access_log()
             if old_writer is not None and old_writer is not writer:
                 old_writer.close(deadline=0.1)
@@ -307,10 +309,17 @@ class DataPlane:
 
     def reopen_logs(self) -> None:
         """The access log's file, by its name."""
+        self._recorder.flush()
         if self._writer is not None:
             self._writer.reopen()
 
+    def snapshot(self) -> dict[str, Any]:
+        """The metrics of this process as they are now."""
+        self._recorder.flush()
+        return self.metrics.snapshot()
+
     def _each_second(self) -> None:
+        self._recorder.flush()
         if self._writer is not None:
             self._writer.flush()
             self.metrics.log_lines_dropped.set(to=self._writer.dropped)
@@ -371,6 +380,7 @@ class DataPlane:
             listener.close()
         if self._doors is not None:
             self._doors.close()
+        self._recorder.flush()
         if self._writer is not None:
             self._writer.close()
 

@@ -89,7 +89,7 @@ class Plane:
             if self._ending is not None:
                 self._ending.cancel()
             if self._plane is not None:
-                self._say("metrics", {"id": 0, "snapshot": self._plane.metrics.snapshot()})
+                self._say("metrics", {"id": 0, "snapshot": self._plane.snapshot()})
                 self._plane.close()
             if self._shared is not None:
                 self._shared.close()
@@ -125,7 +125,7 @@ class Plane:
         elif kind == "reopen":
             plane.reopen_logs()
         elif kind == "metrics":
-            self._say("metrics", {"id": payload["id"], "snapshot": plane.metrics.snapshot()})
+            self._say("metrics", {"id": payload["id"], "snapshot": plane.snapshot()})
 
     def _use(self, payload: Payload) -> None:
         """What is used of the board."""

@@ -49,6 +49,10 @@ class Row:
         """Count one page that made a session at the worker of `column`."""
         self._cells[_SERVED * self._columns + column] += 1
 
+    def request(self, column: int, by: int) -> None:
+        """`add` of REQUESTS, twice for each request."""
+        self._cells[column] += by
+
     def get(self, kind: int, column: int) -> int:
         """What this process counted."""
         return _count(self._cells, self._columns, kind, column)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from bokeh_gateway.balance.pool import Worker
+
+_INFINITE: Final = float("inf")
 
 
 def least_loaded(workers: Sequence[Worker], loads: Sequence[float], turn: int) -> Worker | None:
@@ -16,14 +19,16 @@ def least_loaded(workers: Sequence[Worker], loads: Sequence[float], turn: int) -
     count = len(workers)
     if count > 1:
         start = turn % count
-        workers = (*workers[start:], *workers[:start])
-    best, lowest = None, float("inf")
+        if start:
+            workers = (*workers[start:], *workers[:start])
+    best, lowest = None, _INFINITE
     for worker in workers:
-        if not worker.up or worker.draining:
-            continue
-        load = loads[worker.index] / worker.share + worker.penalty
-        if load < lowest:
-            best, lowest = worker, load
+        if worker.up and not worker.draining:
+            load = loads[worker.index] / worker.share + worker.penalty
+            if load < lowest:
+                if not load:
+                    return worker  # none has less
+                best, lowest = worker, load
     return best
 
 

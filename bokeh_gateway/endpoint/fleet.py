@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bokeh_gateway.balance.affinity import Choice, choose
 from bokeh_gateway.balance.board import PAGES, REQUESTS, TUNNELS
+
+from bokeh_gateway.balance.board import PAGES, TUNNELS, Board
 from bokeh_gateway.balance.health import slow_start_share
 from bokeh_gateway.balance.live_sessions import LiveSessions
 from bokeh_gateway.balance.pending import PendingPages
@@ -162,10 +164,10 @@ class Fleet:
     # Counting.
 
     def request_began(self, worker: Worker) -> None:
-        self._row.add(REQUESTS, worker.index)
+        self._row.request(worker.index, 1)
 
     def request_ended(self, worker: Worker) -> None:
-        self._row.add(REQUESTS, worker.index, -1)
+        self._row.request(worker.index, -1)
 
     def page_served(self, worker: Worker, session_id: str) -> None:
         """A page went out: its session is on the worker already, its WebSocket is still to come."""

@@ -56,8 +56,6 @@ class MountLinks(Proxy):
         self._held: list[bytes] = []
         self._size = 0
         self._lines = head
-        # What it was measured by is no longer so.
-        head.plain = without_lines(head.plain, _DROPPED)
 
     def answer_body(self, chunk: bytes) -> None:
         if not self._holding:
@@ -82,6 +80,8 @@ class MountLinks(Proxy):
         self._holding = False
         head = copy(self._lines)  # the connection to the worker still goes by the original's framing
         head.length, head.chunked = length, length == UNKNOWN_LENGTH
+        # What it was measured by is no longer so.
+        head.plain = without_lines(head.plain, _DROPPED)
         super().answer_head(head)
         super().answer_body(page)
         self._held = []

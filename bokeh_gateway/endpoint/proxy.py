@@ -80,7 +80,8 @@ class Proxy(HTTPMessageDelegate):
         self.session_id = session_id
         self.mint = mint
         self.secret = secret
-        self._safe = exchange.head.method in SAFE and not exchange.head.has_body
+        head = exchange.head
+        self._safe = head.method in SAFE and not head.length and not head.chunked
         self._whole = exchange.finished
 
     # From the client.
@@ -296,9 +297,10 @@ class Proxy(HTTPMessageDelegate):
         worker = self.worker
         if worker is not None and (worker.failures or head.status >= 500):
             self._note_outcome(worker, head.status)
-        lines: list[bytes] = head.plain
-        if self.mount.headers is not None:
-            lines = self.mount.headers.kept(lines, self.exchange.head.path)
+        if self.mount.headers is None:
+            lines = [*head.plain]
+        else:
+            lines = [*self.mount.headers.kept(head.plain, self.exchange.head.path)]
         if head.location:
             lines += (b"Location: ", self._location(head.location), b"\r\n")
         if self.pool.kind == "bokeh" and head.status == 200:

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import logging
 from time import monotonic, time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from bokeh_gateway.http.head import BadHead
-    from bokeh_gateway.observe.access_log import AccessLog
+    from bokeh_gateway.observe.access_log import AccessLog, Record
     from bokeh_gateway.observe.metrics import Metrics
     from bokeh_gateway.wire.downstream import Downstream
     from bokeh_gateway.wire.exchange import Exchange
     from bokeh_gateway.wire.tunnel import Tunnel
 
 log = logging.getLogger(__name__)
+
+GONE: Final = 499
+"""nginx's status for a client that went away before the answer."""
+TOGETHER: Final = 64
+"""Exchanges that are written at once."""
 
 
 class Recorder:
@@ -24,31 +29,46 @@ class Recorder:
         self.access = access
         """Replaced when a reload names another log: connections that are open write there too."""
         self._metrics = metrics
+        self._ended: list[Record] = []
 
     def exchange(self, exchange: Exchange) -> None:
-        """An exchange ended."""
+        """An exchange ended.  It is noted, and written with others: in a row they cost a half."""
         head = exchange.head
-        self._metrics.exchange(exchange.status, exchange.received, exchange.sent)
-        if exchange.refusal is not None:
-            self._refusal(exchange)
-        if self.access is not None:
-            self.access.exchange(
-                time(),
+        ended = self._ended
+        ended.append(
+            (
+                monotonic(),
                 exchange.client,
                 exchange.user,
                 head.method,
                 head.target,
                 head.minor,
-                exchange.status or 499,  # nginx's status for a client that went away before the answer
+                exchange.status or GONE,
                 exchange.sent,
                 exchange.received,
-                monotonic() - exchange.started,
+                exchange.started,
                 head.referer,
                 head.user_agent,
                 exchange.worker,
                 exchange.reason,
                 head.host,
+                "",
             )
+        )
+        if exchange.refusal is not None:
+            self._refusal(exchange)
+        if len(ended) >= TOGETHER:
+            self.flush()
+
+    def flush(self) -> None:
+        """Writes what was noted; to be called once a second, and before anybody looks at the metrics."""
+        ended = self._ended
+        if not ended:
+            return
+        self._ended = []
+        self._metrics.exchanges(ended)
+        if self.access is not None:
+            self.access.exchanges(ended, time() - monotonic())
 
     def _refusal(self, exchange: Exchange) -> None:
         deny = exchange.refusal
@@ -67,6 +87,7 @@ class Recorder:
 
     def bad_head(self, connection: Downstream, bad: BadHead) -> None:
         """A request could not be read."""
+        self.flush()  # lines stand in the order of the ends
         self._metrics.exchange(bad.status, 0, 0)
         self._metrics.refusals.add(bad.reason, "")
         log.warning("refused %s: %d: %s", connection.remote_ip, bad.status, bad.detail)
@@ -77,6 +98,7 @@ class Recorder:
 
     def opened(self, exchange: Exchange) -> None:
         """A WebSocket opened."""
+        self.flush()
         self._metrics.exchange(101, 0, 0)
         if self.access is not None:
             head = exchange.head
@@ -94,6 +116,7 @@ class Recorder:
 
     def closed(self, exchange: Exchange, tunnel: Tunnel) -> None:
         """A WebSocket ended."""
+        self.flush()
         browser, worker = tunnel.browser, tunnel.worker
         self._metrics.received += browser.bytes
         self._metrics.sent += worker.bytes

@@ -1,7 +1,8 @@
 """A worker's answer head, read once: framing, and the header lines that may go on to the client.  Pure.
 
-Workers repeat most of their lines, so that what a line means is remembered by its bytes: `read_answer` reads the usual
-head at a quarter of the price of a parser that hands over each line, and leaves every other head to that parser.
+Workers repeat most of their lines, and within a second whole heads, so that what a line or a head means is remembered
+by its bytes: `read_answer` reads the usual head at a quarter of the price of a parser that hands over each line, one
+that came before at a twentieth, and leaves every other head to that parser.
 
 Sources: RFC 9112 section 6.3 (body length), RFC 9110 section 7.6.1 (hop-by-hop).
 """
@@ -49,7 +50,7 @@ class BadAnswer(ValueError):
 
 
 class AnswerHead:
-    """A worker's answer head.
+    """A worker's answer head.  Not to be changed: an equal head may be the same object.
 
     Attributes:
         status, reason: of the status line.
@@ -156,7 +157,10 @@ _LONGEST_REMEMBERED: Final = 512
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.1 ([2-5][0-9][0-9]) ([\t !-~]*)")
 _HEADER_LINE: Final = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\t -~\x80-\xff]*)")
 _NO_PIECES: Final = (b"", b"", b"", b"")
+_MOST_HEADS: Final = 256
+_LONGEST_HEAD: Final = 1024
 _lines: dict[bytes, _Line] = {}
+_heads: dict[bytes, AnswerHead] = {}
 _statuses: dict[bytes, tuple[int, bytes] | None] = {}
 _new: Final = AnswerHead.__new__
 
@@ -166,7 +170,20 @@ def read_answer(data: bytes, end: int) -> AnswerHead | None:
 
     That is: HTTP/1.0, interim answers, chunked bodies and bodies without a length, and whatever is odd or wrong.
     """
-    lines = data[:end].split(b"\r\n")
+    raw = data[:end]
+    known = _heads.get(raw)
+    if known is not None:
+        return known
+    head = _read_lines(raw)
+    if head is not None and end <= _LONGEST_HEAD:
+        if len(_heads) >= _MOST_HEADS:
+            _heads.clear()
+        _heads[raw] = head
+    return head
+
+
+def _read_lines(raw: bytes) -> AnswerHead | None:
+    lines = raw.split(b"\r\n")
     first = lines[0]
     status = _statuses[first] if first in _statuses else _learn_status(first)
     if status is None or len(lines) > _USUAL_LINES:

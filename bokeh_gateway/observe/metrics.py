@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector, CollectorRegistry
+
+if TYPE_CHECKING:
+    from bokeh_gateway.observe.access_log import Record
 
 PREFIX: Final = "bokeh_gateway_"
 TOKEN_BUCKETS: Final = (1024, 2048, 4096, 8192, 16384, 32768, 65536)
@@ -133,6 +136,13 @@ class Metrics(Collector):
         self.statuses[status] += 1
         self.received += received
         self.sent += sent
+
+    def exchanges(self, records: Sequence[Record]) -> None:
+        """Counts those that ended."""
+        for record in records:
+            self.statuses[record[6]] += 1
+            self.sent += record[7]
+            self.received += record[8]
 
     def page_served(self, worker: str) -> None:
         """A page that makes a session went out."""

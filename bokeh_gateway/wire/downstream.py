@@ -168,7 +168,7 @@ class Downstream(asyncio.Protocol):
             if state == HEAD and not self._paused:
                 head = self._reader.repeated(data)
                 if head is not None:
-                    self._start(head)
+                    self._start_whole(head)
                     return
             self._receive(data)
         elif state <= UPGRADE:
@@ -264,6 +264,26 @@ class Downstream(asyncio.Protocol):
             return True
         self.due = self.edge.sweep.now + HELD_TIME
         return False
+
+    def _start_whole(self, head: RequestHead) -> None:
+        """`_start` for a GET that is nothing but its head."""
+        edge = self.edge
+        exchange = self.exchange = Exchange(self, head)
+        exchange.finished = True
+        self.state = WAIT
+        self.due = edge.sweep.now + edge.timeouts.response
+        try:
+            delegate = exchange.delegate = edge.delegate.start_request(self, exchange)
+            begin = getattr(delegate, "begin", None)
+            if begin is not None:
+                begin()
+                return
+            exchange.finished = False
+            self._wait_for(delegate.headers_received(exchange.start_line(), LazyHeaders(head.pairs)))
+        except Exception as error:  # noqa: BLE001  one request's bug must not take the connection's loop with it
+            self._crashed(exchange, error)
+        if self.exchange is exchange:
+            self._deliver(exchange)
 
     def _start(self, head: RequestHead) -> None:
         edge = self.edge
@@ -374,8 +394,9 @@ class Downstream(asyncio.Protocol):
             return
         self.exchange = None
         exchange.delegate = None  # each knows the other: cut, they are freed without the garbage collector
-        held, self._held = self._held, False
-        self._waiting_for = None
+        held = self._held
+        if held or self._waiting_for is not None:
+            self._held, self._waiting_for = False, None
         if self.state == GONE:
             return
         reader = self._reader

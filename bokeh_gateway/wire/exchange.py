@@ -209,7 +209,7 @@ class Exchange(HTTPConnection):
         self.connection.flush()
 
     def whole(self, status: int, lines: list[bytes], chunks: list[bytes]) -> None:
-        """`open`, `body` for each chunk and `end` in one, for an answer that has a body; adds to `lines`."""
+        """`open`, `body` for each chunk and `end` in one, for an answer that has a body; may add to `lines`."""
         connection = self.connection
         size = len(chunks[0]) if len(chunks) == 1 else sum(map(len, chunks))
         self.status = status
@@ -219,11 +219,17 @@ class Exchange(HTTPConnection):
             lines.append(self.more_lines)
         keep = self.keep = self.keep and not connection.last
         if keep and self.head.minor:
-            lines += (connection.answer_lines, b"Content-Length: %d\r\n\r\n" % size, *chunks)
+            framing = b"Content-Length: %d\r\n\r\n" % size
         else:
             how = b"keep-alive" if keep else b"close"
-            lines += (connection.answer_lines, b"Content-Length: %d\r\nConnection: %b\r\n\r\n" % (size, how), *chunks)
-        connection.send((_STATUS_LINES[status], *lines), size > _BIG)
+            framing = b"Content-Length: %d\r\nConnection: %b\r\n\r\n" % (size, how)
+        pieces = (_STATUS_LINES[status], *lines, connection.answer_lines, framing, *chunks)
+        if size > _BIG or connection.out:
+            connection.send(pieces, size > _BIG)
+        else:
+            data = b"".join(pieces)
+            connection.written += len(data)
+            connection.transport.write(data)
         connection.answered(self)
 
     def respond(self, status: int, headers: bytes, body: bytes = b"") -> None:

@@ -50,6 +50,7 @@ class RequestReader:
         "_last_pairs",
         "_last_plain",
         "_limits",
+        "_longest",
         "_overhead",
         "_pairs",
         "_parser",
@@ -66,6 +67,7 @@ class RequestReader:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
+        self._longest = limits.request_line
         self._parser = HttpRequestParser(self)
         self._raw: bytearray | None = None
         self.oversize: tuple[str, int] | None = None
@@ -88,19 +90,20 @@ class RequestReader:
 
     def next(self) -> None:
         """Makes ready for the next request."""
+        self.head = None
+        self.complete = self.begun = False
+        if self._has_head:  # not one that `repeated` found
+            self._forget()
+
+    def _forget(self) -> None:
         if self._upgraded:
             self._upgraded = False
             self._parser = HttpRequestParser(self)
         self._url = b""
         self._pairs = []
         self._has_head = False
-        self.head = None
-        self.complete = False
-        self.begun = False
-        if self.chunks:
-            self.chunks = []
-        if self._tail:
-            self._tail = b""
+        self.chunks = []
+        self._tail = b""
 
     def take(self) -> list[bytes]:
         """The pieces of the body that came since it was asked last."""
@@ -153,14 +156,15 @@ class RequestReader:
         if head is None or self.begun or not data.endswith(lines) or not data.startswith(b"GET /"):
             return None
         target = data[4 : -len(lines)]
-        if target.translate(None, _TARGET) or len(target) > self._limits.request_line:
+        if target != head.target and (target.translate(None, _TARGET) or len(target) > self._longest):
             return None
         self.begun = self.complete = True
         self.head = head
         if head.plain is not self._last_plain or head.pairs is not self._last_pairs:
             head.replace(self._last_plain, self._last_pairs)  # an endpoint had put others there
-        head.target = target
-        head.path, _, head.query = target.partition(b"?")
+        if target != head.target:
+            head.target = target
+            head.path, _, head.query = target.partition(b"?")
         return head
 
     # httptools calls these while it reads; what they find is acted on when the piece at hand has been read.

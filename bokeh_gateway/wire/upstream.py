@@ -213,8 +213,15 @@ class Upstream(asyncio.Protocol):
 
     def _take_answer(self, consumer: Consumer, head: AnswerHead, data: bytes, start: int) -> None:
         """A head that was read at once, with what came of its body from `start` on."""
-        wanted = 0 if self._bodiless(head) else head.length
+        status = head.status
+        wanted = 0 if self._head_only or status == 204 or status == 304 else head.length
         came = len(data) - start
+        if came == wanted and self._sent_whole:
+            # `_let_go`, for what is known of such a head: the usual end of nearly every request.
+            self._consumer = None
+            self.link.release(self)
+            consumer.answer_whole(head, [data[start:]] if wanted else [])
+            return
         if came >= wanted:
             self._extra = came > wanted
             body = data[start : start + wanted]
