@@ -35,7 +35,7 @@ from bokeh_gateway.http.forwarded import VIA, TrustedProxies, resolve, split_hos
 from bokeh_gateway.http.head import BadHead, RequestHead, check_websocket
 from bokeh_gateway.policy.limits import SessionRate
 from bokeh_gateway.policy.origin import OriginPolicy
-from bokeh_gateway.policy.session import SessionPolicy
+from bokeh_gateway.policy.session import MINT, SessionPolicy
 from bokeh_gateway.policy.verdict import Deny
 from bokeh_gateway.wire.tunnel import Tunnel, TunnelSettings
 
@@ -92,6 +92,8 @@ class Known(NamedTuple):
     """It may be a page that creates a session."""
     named: bool
     """The query may name a session."""
+    plain: bool
+    """Where its head names no session either and has no Origin, nothing but the choice of a worker is left to do."""
 
 
 _MOST_KNOWN: Final = 4096
@@ -140,7 +142,10 @@ class Dispatch(HTTPServerConnectionDelegate):
         if settings.gate is None and head.method == b"GET" and not head.upgrade:
             known = self._known.get((host, head.target))
             if known is not None:
-                exchange.route = known.mount.label
+                where, pool, page, _, plain = known
+                exchange.route = where.label
+                if plain and not (head.session_ids or head.protocols or head.origins):
+                    return Proxy(exchange, self._fleet, pool, where, None, page, settings.secret)
                 return self._to_worker(exchange, known, host)
         if head.method in _REFUSED_METHODS:
             return _refuse(
@@ -260,13 +265,10 @@ class Dispatch(HTTPServerConnectionDelegate):
         if head.upgrade == b"websocket":
             return self._to_websocket(exchange, mount, pool, host)
         query = head.query
-        known = Known(
-            mount,
-            pool,
-            pool.kind == "bokeh" and head.method == b"GET" and self._may_be_page(head.path),
-            # A name may be spelled with percents too, and the worker would read it.
-            b"bokeh-" in query or b"%" in query,
-        )
+        page = pool.kind == "bokeh" and head.method == b"GET" and self._may_be_page(head.path)
+        # A name may be spelled with percents too, and the worker would read it.
+        named = b"bokeh-" in query or b"%" in query
+        known = Known(mount, pool, page, named, not named and self._is_plain(mount, pool, page, head.path))
         if head.method == b"GET" and len(head.target) <= _LONGEST_KNOWN:
             if len(self._known) >= _MOST_KNOWN:
                 self._known.clear()
@@ -274,7 +276,7 @@ class Dispatch(HTTPServerConnectionDelegate):
         return self._to_worker(exchange, known, host)
 
     def _to_worker(self, exchange: Exchange, known: Known, host: bytes) -> HTTPMessageDelegate:
-        mount, pool, page, named = known
+        mount, pool, page, named, _ = known
         if pool.kind == "http":
             return Proxy(exchange, self._fleet, pool, mount)
         settings = self._settings
@@ -305,6 +307,18 @@ class Dispatch(HTTPServerConnectionDelegate):
                 if session_id is not None:
                     self._fleet.learn(found, session_id)
         return proxy
+
+    def _is_plain(self, mount: Mount, pool: Pool, page: bool, path: bytes) -> bool:
+        """Whether `_to_worker` would find nothing to do, for a GET that names no session and has no Origin."""
+        settings = self._settings
+        if pool.kind == "http":
+            return True
+        if mount.strip or EXTENSIONS in path:
+            return False
+        if not page:
+            return True
+        free = settings.sessions.check_page(NOTHING, time()) is MINT
+        return free and settings.rate is None and pool.max_sessions is None
 
     @staticmethod
     def _may_be_page(path: bytes) -> bool:

@@ -88,7 +88,8 @@ class Proxy(HTTPMessageDelegate):
 
     def begin(self) -> None:
         """The head has been read: finds a worker and sends it on.  If `exchange.finished`, no body follows."""
-        self._whole = self.exchange.finished or not self.exchange.head.has_body
+        if not self._whole and not self.exchange.head.has_body:
+            self._whole = True
         worker = self._choose()
         if worker is None:
             self._no_worker(f"none of its {len(self.pool.workers)} workers can be used now")
@@ -217,8 +218,9 @@ class Proxy(HTTPMessageDelegate):
     def _send(self, upstream: Upstream) -> None:
         self._upstream = upstream
         exchange = self.exchange
-        upstream.ask(self, b"".join(self._request_lines()), exchange.head.method == b"HEAD", self._safe)
-        if not self._safe:
+        safe = self._safe
+        upstream.ask(self, b"".join(self._request_lines()), exchange.head.method == b"HEAD", safe)
+        if not safe:
             for chunk in self._body or ():
                 self._send_body(upstream, chunk)
             self._body = None
@@ -231,9 +233,10 @@ class Proxy(HTTPMessageDelegate):
         exchange = self.exchange
         head = exchange.head
         connection = exchange.connection
-        if connection.onward_of is not head.plain:
+        plain = head.plain
+        if connection.onward_of is not plain:
             connection.onward = self._onward_lines()
-            connection.onward_of = head.plain
+            connection.onward_of = plain
         mount = self.mount
         if mount.strip:
             path = mount.path
@@ -245,10 +248,13 @@ class Proxy(HTTPMessageDelegate):
             self._add_origin(lines, head.origins)
         if self.mint and self.session_id is not None:
             lines += (b"Bokeh-Session-Id: ", self.session_id.encode(), b"\r\n")
-        if not self._safe and (head.has_body or head.method in (b"POST", b"PUT", b"PATCH")):
-            lines.append(b"Transfer-Encoding: chunked\r\n" if head.chunked else b"Content-Length: %d\r\n" % head.length)
-        if head.expect:
-            lines.append(b"Expect: 100-continue\r\n")
+        if not self._safe:
+            if head.has_body or head.method in (b"POST", b"PUT", b"PATCH"):
+                lines.append(
+                    b"Transfer-Encoding: chunked\r\n" if head.chunked else b"Content-Length: %d\r\n" % head.length
+                )
+            if head.expect:
+                lines.append(b"Expect: 100-continue\r\n")
         lines.append(self._LAST_LINES)
         return lines
 
@@ -295,16 +301,19 @@ class Proxy(HTTPMessageDelegate):
     def _answer_lines(self, head: AnswerHead) -> list[bytes]:
         """The answer's lines for the client; what the answer says of the worker is noted."""
         worker = self.worker
-        if worker is not None and (worker.failures or head.status >= 500):
-            self._note_outcome(worker, head.status)
+        status = head.status
+        if worker is not None and (worker.failures or status >= 500):
+            self._note_outcome(worker, status)
         if self.mount.headers is None:
             lines = [*head.plain]
         else:
             lines = [*self.mount.headers.kept(head.plain, self.exchange.head.path)]
         if head.location:
             lines += (b"Location: ", self._location(head.location), b"\r\n")
-        if self.pool.kind == "bokeh" and head.status == 200:
-            self._note_page(head, lines)
+        if status == 200 and self.pool.kind == "bokeh":
+            html = head.content_type.startswith(b"text/html")
+            if html or is_autoload(self.exchange.head.path):
+                self._note_page(head, lines, html)
         return lines
 
     def _note_outcome(self, worker: Worker, status: int) -> None:
@@ -395,12 +404,10 @@ class Proxy(HTTPMessageDelegate):
 
     # What is learned from a page, and what is changed in an answer.
 
-    def _note_page(self, head: AnswerHead, lines: list[bytes]) -> None:
-        request = self.exchange.head
-        page = head.content_type.startswith(b"text/html")
-        if page and not head.cache_control:
+    def _note_page(self, head: AnswerHead, lines: list[bytes], html: bool) -> None:
+        if html and not head.cache_control:
             lines += NO_STORE
-        if (page or is_autoload(request.path)) and request.method == b"GET":
+        if self.exchange.head.method == b"GET":
             self._token = PageToken()
 
     def _learn_token(self, token: PageToken) -> None:

@@ -55,6 +55,7 @@ class Downstream(asyncio.Protocol):
 
     Attributes:
         out: serialised pieces of the answer, written by `flush`; `big` when copying them together would cost.
+        paused: whether the client has as much waiting for it as we keep.
         last: no further request is served on this connection.
         answer_lines: lines that every answer gets.
         due: when `expire` is to be called, on the loop's clock.
@@ -67,7 +68,6 @@ class Downstream(asyncio.Protocol):
         "_drain",
         "_held",
         "_mark",
-        "_paused",
         "_reader",
         "_receiving",
         "_waiting_for",
@@ -82,6 +82,7 @@ class Downstream(asyncio.Protocol):
         "onward_of",
         "out",
         "over",
+        "paused",
         "port",
         "remote_ip",
         "secure",
@@ -116,7 +117,7 @@ class Downstream(asyncio.Protocol):
         self._backlog = b""
         self._receiving = False
         self._held = False
-        self._paused = False
+        self.paused = False
         self._waiting_for: Awaitable[None] | None = None
         self._drain: asyncio.Future[None] | None = None
         self._mark = 0
@@ -165,7 +166,7 @@ class Downstream(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         state = self.state
         if state <= BODY and not self._backlog:
-            if state == HEAD and not self._paused:
+            if state == HEAD and not self.paused:
                 head = self._reader.repeated(data)
                 if head is not None:
                     self._start_whole(head)
@@ -203,7 +204,7 @@ class Downstream(asyncio.Protocol):
         edge.leave(self)
 
     def pause_writing(self) -> None:
-        self._paused = True
+        self.paused = True
         self._mark = self._taken()
         self.due = self.edge.sweep.now + self.edge.timeouts.send
         exchange = self.exchange
@@ -213,7 +214,7 @@ class Downstream(asyncio.Protocol):
                 hold()
 
     def resume_writing(self) -> None:
-        self._paused = False
+        self.paused = False
         if self._drain is not None:
             if not self._drain.done():
                 self._drain.set_result(None)
@@ -235,7 +236,7 @@ class Downstream(asyncio.Protocol):
         reader = self._reader
         self._receiving = True
         try:
-            while data and self.state <= BODY and not self._paused:
+            while data and self.state <= BODY and not self.paused:
                 try:
                     data = reader.feed(data)
                 except BadHead as bad:
@@ -405,7 +406,7 @@ class Downstream(asyncio.Protocol):
             self.state = HEAD
             if held:
                 self._set_reading()
-            if not self._paused:
+            if not self.paused:
                 self.due = edge.sweep.now + edge.timeouts.keep_alive
                 if self._backlog and not self._receiving:
                     self._resume()
@@ -457,18 +458,13 @@ class Downstream(asyncio.Protocol):
 
     def drained(self) -> asyncio.Future[None]:
         """A future that is done when the client has taken enough to be sent more."""
-        if self._paused and self.state != GONE:
+        if self.paused and self.state != GONE:
             if self._drain is None:
                 self._drain = asyncio.get_running_loop().create_future()
             return self._drain
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         future.set_result(None)
         return future
-
-    @property
-    def paused(self) -> bool:
-        """Whether the client has as much waiting for it as we keep."""
-        return self._paused
 
     def abort(self, exchange: Exchange) -> None:
         """Ends the connection with the answer unfinished, so that the client sees the cut."""
@@ -587,7 +583,7 @@ class Downstream(asyncio.Protocol):
     def expire(self, now: float) -> None:
         state = self.state
         timeouts = self.edge.timeouts
-        if self._paused and state < LINGER:
+        if self.paused and state < LINGER:
             taken = self._taken()
             if taken - self._mark < MIN_RATE * timeouts.send and taken != self.written:
                 self._cut("slow-reader", f"took {taken - self._mark} bytes in [timeouts] send = {timeouts.send:g} s")

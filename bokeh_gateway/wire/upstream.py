@@ -417,15 +417,16 @@ class Link:
         self._sweep.forget(upstream)
 
     def release(self, upstream: Upstream) -> None:
-        """The answer has been read to its end: the connection may be used again."""
-        if upstream.transport.is_closing() or len(self._idle) >= MAX_IDLE:
+        """The answer has been read to its end: the connection may be used again, unless `take` finds it closing."""
+        idle = self._idle
+        if len(idle) >= MAX_IDLE:
             self.forget(upstream)
             upstream.transport.close()
             return
         upstream.due = self._sweep.now + IDLE_TIME
         if upstream.paused:
             upstream.resume()
-        self._idle.append(upstream)
+        idle.append(upstream)
 
     def forget(self, upstream: Upstream) -> None:
         self._open.discard(upstream)
