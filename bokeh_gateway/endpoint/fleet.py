@@ -10,9 +10,7 @@ from secrets import token_bytes
 from typing import TYPE_CHECKING, Any, Final
 
 from bokeh_gateway.balance.affinity import Choice, choose
-from bokeh_gateway.balance.board import PAGES, REQUESTS, TUNNELS
-
-from bokeh_gateway.balance.board import PAGES, TUNNELS, Board
+from bokeh_gateway.balance.board import PAGES, TUNNELS
 from bokeh_gateway.balance.health import slow_start_share
 from bokeh_gateway.balance.live_sessions import LiveSessions
 from bokeh_gateway.balance.pending import PendingPages
