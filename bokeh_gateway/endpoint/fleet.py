@@ -127,7 +127,7 @@ class Fleet:
             loads = self._board.loads()
             worker = least_loaded(with_room(pool.workers, loads, most), loads, self._turn)
             if worker is not None:
-                self._row.add(REQUESTS, worker.index)
+                self._row.request(worker.index, 1)
         if worker is not None and worker.trial:
             worker.tried()
         return worker
