@@ -46,6 +46,7 @@ from bokeh_gateway.control.upgrade import State, execute, handle_again, trial
 from bokeh_gateway.control.upkeep import Upkeep
 from bokeh_gateway.control.watch import Watch
 from bokeh_gateway.control.workers import EventKind, Supervisor, WorkerEvent
+from bokeh_gateway.control.xheaders import without_xheaders
 from bokeh_gateway.endpoint.failure import explain
 from bokeh_gateway.endpoint.metrics_page import metrics_delegate
 from bokeh_gateway.endpoint.static_folder import StaticFolder
@@ -356,6 +357,7 @@ class GatewayApp:
             self._sweep.every(self._upkeep.look)
             if not self._stopping.done():
                 self._say_ready(sum(ready))
+                self._check_xheaders()
                 self._notifier.ready(self._status())
                 self._sweep.every(lambda _now: self._notify())
             await asyncio.wait({self._stopping, self._processes.failed}, return_when=asyncio.FIRST_COMPLETED)
@@ -405,6 +407,31 @@ class GatewayApp:
             log.warning("upgrade: version %s runs, at %s (%s)", __version__, " ".join(urls), count)
         else:
             self._say(f"bokeh-gateway ready: {' '.join(urls)} ({count})")
+
+    def _check_xheaders(self) -> None:
+        """Says which workers do not know that browsers come by https; in a thread, as it looks at all processes."""
+        config = self._config
+        if config.tls is None and not (config.gateway.public_url or "").startswith("https:"):
+            return
+        places = [
+            (name, server.address)
+            for name, pool in config.pool.items()
+            if pool.kind == "bokeh"
+            for server in pool.servers
+        ]
+        found = self._loop.run_in_executor(None, without_xheaders, [address for _, address in places])
+        found.add_done_callback(lambda done: done.cancelled() or self._say_xheaders(places, done.result()))
+
+    @staticmethod
+    def _say_xheaders(places: Sequence[tuple[str, Address]], found: Sequence[Address]) -> None:
+        for name, address in places:
+            if address in found:
+                log.warning(
+                    "worker %s: was started without --use-xheaders, so its apps take https for http: URLs that they "
+                    "make, such as those of a login, begin with http:// ([pool.%s] servers)",
+                    address,
+                    name,
+                )
 
     def _status(self) -> str:
         """For `systemctl status`."""

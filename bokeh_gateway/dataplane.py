@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -36,6 +37,7 @@ from bokeh_gateway.http.forwarded import TrustedProxies, public_url
 from bokeh_gateway.observe.access_log import AccessLog
 from bokeh_gateway.observe.log_writer import LogWriter
 from bokeh_gateway.observe.metrics import Metrics
+from bokeh_gateway.policy.credentials import cookie_pattern
 from bokeh_gateway.policy.limits import SessionRate
 from bokeh_gateway.policy.origin import OriginPolicy
 from bokeh_gateway.policy.reconnect import ReconnectPolicy
@@ -169,7 +171,8 @@ class DataPlane:
     def _mounts(self, config: Config) -> list[Mount]:
         mounts = [_mount(route, config) for route in config.route]
         if not mounts and len(config.pool) == 1:
-            mounts.append(Mount("", b"", pool=next(iter(config.pool)), label="/"))
+            (name,) = config.pool
+            mounts.append(Mount("", b"", pool=name, label="/", unwanted_cookies=_unwanted_cookies(name, config)))
         mounts += [Mount("", path.rstrip("/").encode(), label=path) for path in self._applications]
         if self._doors is not None:
             mounts += [mount for mount, _ in self._doors.pages]
@@ -403,5 +406,11 @@ def _mount(route: Route, config: Config) -> Mount:
         strip=route.strip_prefix,
         headers=response_headers(config, route),
         label=f"{route.host or ''}{route.path}",
+        unwanted_cookies=_unwanted_cookies(route.pool, config),
         auth=requirement(route, config),
     )
+
+
+def _unwanted_cookies(pool: str | None, config: Config) -> re.Pattern[bytes] | None:
+    settings = config.pool.get(pool or "")
+    return cookie_pattern(settings.strip_cookies) if settings is not None else None

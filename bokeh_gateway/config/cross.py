@@ -85,6 +85,8 @@ def _pool(path: Path, table: Mapping[str, Any]) -> Iterator[ConfigError]:
     if has_servers == has_serve:
         what = "one of them, not both" if has_servers else "what answers"
         yield KeyMistake(key_text(path), f"either servers or serve, {what}")
+    if table.get("kind") == "http" and table.get("strip_cookies"):
+        yield KeyMistake(key_text((*path, "strip_cookies")), 'kind "bokeh": elsewhere no token repeats cookies')
     if table.get("kind") == "http" and has_serve:
         yield KeyMistake(key_text((*path, "serve")), 'servers in a pool of kind "http"; only Bokeh workers can be run')
     if has_servers and not has_serve:

@@ -117,6 +117,7 @@ OWN_HEADERS: Final = frozenset(
     }
 )
 """Headers of answers that say how their bytes are to be read, or that are the gateway's own."""
+_COOKIE_PATTERN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,256}")
 _TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+\Z")
 
 
@@ -259,6 +260,13 @@ def _header_name(value: object) -> str:
     return text
 
 
+def _cookie_pattern(value: object) -> str:
+    text = _text(value)
+    if not _COOKIE_PATTERN.fullmatch(text):
+        raise ValueError('the name of a cookie, with * for any characters: "_ga*"')
+    return text
+
+
 def _header_value(value: object) -> str:
     text = _text(value)
     if text.strip() != text or not all((" " <= c <= "\xff" and c != "\x7f") or c == "\t" for c in text):
@@ -319,6 +327,7 @@ RouteHost = Annotated[str | None, PlainValidator(_route_host)]
 OriginText = Annotated[str, PlainValidator(_origin)]
 EmbedOrigin = Annotated[str, PlainValidator(_embed_origin)]
 HeaderName = Annotated[str, PlainValidator(_header_name)]
+CookiePattern = Annotated[str, PlainValidator(_cookie_pattern)]
 HeaderValue = Annotated[str, PlainValidator(_header_value)]
 Secret = Annotated[SecretStr, PlainValidator(_secret)]
 SecretOrNone = Annotated[SecretStr | None, PlainValidator(_secret)]

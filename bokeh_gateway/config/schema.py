@@ -15,6 +15,7 @@ from bokeh_gateway.config.address import Address as Address
 from bokeh_gateway.config.auth import Auth, AuthNames, Words
 from bokeh_gateway.config.fields import (
     AccessLog,
+    CookiePattern,
     Count,
     CountOrNone,
     Duration,
@@ -196,6 +197,9 @@ class Pool(Table):
     unused_session_lifetime: DurationOrNone = None
     """How long a worker keeps a session that nobody is connected to.  None: 60 s for supervised workers, who get it as
     `--unused-session-lifetime`: BokehJS tries 5 times within some 30 s (see `control.command`); else Bokeh's 15 s."""
+    strip_cookies: tuple[CookiePattern, ...] = ()
+    """Cookies that page requests reach the workers without, such as ["_ga*"]: a session token repeats a page's cookies,
+    and proxies in front may refuse a long one.  None by default: any of them may be an app's."""
     python: Program = None
     """Interpreter whose installed packages give this pool's static files; None: as [static] says."""
     health: Health = Health()

@@ -33,6 +33,7 @@ from bokeh_gateway.endpoint.static_folder import StaticFolder
 from bokeh_gateway.endpoint.websocket import WebSocketProxy
 from bokeh_gateway.http.forwarded import VIA, TrustedProxies, resolve, split_host
 from bokeh_gateway.http.head import BadHead, RequestHead, check_websocket
+from bokeh_gateway.policy.credentials import without_matching_cookies
 from bokeh_gateway.policy.limits import SessionRate
 from bokeh_gateway.policy.origin import OriginPolicy
 from bokeh_gateway.policy.session import MINT, SessionPolicy
@@ -296,6 +297,8 @@ class Dispatch(HTTPServerConnectionDelegate):
             denied = settings.rate.check(exchange.client, exchange.connection.edge.sweep.now)
             if denied is not None:
                 return _refuse(exchange, denied)
+        if mount.unwanted_cookies is not None:
+            head.plain = without_matching_cookies(head.plain, mount.unwanted_cookies)
         session_id, mint = allowed.session_id, allowed.mint and page
         proxy = endpoint(exchange, self._fleet, pool, mount, session_id, mint, settings.secret)
         if pool.max_sessions is not None and page and (session_id is None or self._fleet.is_new(pool, session_id)):

@@ -38,6 +38,8 @@ class Mount:
     """What is changed in the headers of answers; None: nothing."""
     label: str = ""
     """For log and metrics."""
+    unwanted_cookies: re.Pattern[bytes] | None = None
+    """Names of cookies that page requests go on without."""
     auth: Requirement | None = None
     """Who may use it; None: everybody."""
 

@@ -5,6 +5,7 @@ Sources: RFC 6750 (bearer tokens), RFC 7617 (Basic), RFC 6265 section 4.2 (the C
 
 from __future__ import annotations
 
+import re
 from binascii import Error as Base64Error
 from binascii import a2b_base64
 from collections.abc import Iterable, Iterator, Sequence
@@ -95,6 +96,23 @@ def without_cookies(plain: Sequence[bytes], names: Iterable[bytes], prefixes: tu
             value = b"; ".join(kept)
         found += (name, colon, value, end)
     return found
+
+
+def cookie_pattern(patterns: Sequence[str]) -> re.Pattern[bytes] | None:
+    """Matches names of cookies: each pattern as it stands, `*` for any run of characters; None where there is none."""
+    if not patterns:
+        return None
+    return re.compile(b"|".join(re.escape(text.encode()).replace(rb"\*", b".*") for text in patterns), re.DOTALL)
+
+
+def without_matching_cookies(plain: list[bytes], pattern: re.Pattern[bytes]) -> list[bytes]:
+    """Header lines as in `without_cookies`, less the cookies whose names match; the same list where none does."""
+    names: set[bytes] = set()
+    for at in range(0, len(plain), 4):
+        if plain[at].lower() == b"cookie":
+            items = plain[at + 2].split(b";")
+            names.update(name for item in items if pattern.fullmatch(name := item.strip(b" \t").partition(b"=")[0]))
+    return without_cookies(plain, names) if names else plain
 
 
 def _is_named(name: bytes, names: frozenset[bytes], prefixes: tuple[bytes, ...]) -> bool:

@@ -10,8 +10,10 @@ from bokeh_gateway.policy.credentials import (
     authorization,
     basic,
     cookie,
+    cookie_pattern,
     without_argument,
     without_cookies,
+    without_matching_cookies,
 )
 from bokeh_gateway.policy.expiries import Expiries
 from bokeh_gateway.policy.identity import Identity, Requirement, without
@@ -207,3 +209,32 @@ def test_a_sign_out_ends_all_websockets_of_one() -> None:
 def test_a_frame_of_another_sites_page_keeps_no_cookies(site: str, destination: str, expected: bool) -> None:
     request = head("/app", ("Sec-Fetch-Site", site), ("Sec-Fetch-Dest", destination))
     assert is_foreign_frame(request) is expected
+
+
+@pytest.mark.parametrize(
+    ("patterns", "kept"),
+    [
+        pytest.param(["_ga*"], b"sid=1; x_ga=2; _GA=3", id="beginning"),
+        pytest.param(["_ga"], b"_ga_X1=b; sid=1; x_ga=2; _GA=3", id="exact"),
+        pytest.param(["*"], None, id="all"),
+        pytest.param(["*_ga"], b"_ga_X1=b; sid=1; _GA=3", id="end"),
+        pytest.param(["_ga.*"], b"_ga=a; _ga_X1=b; sid=1; x_ga=2; _GA=3", id="a-dot-is-a-dot"),
+    ],
+)
+def test_cookies_that_match_are_left_out(patterns: list[str], kept: bytes | None) -> None:
+    pattern = cookie_pattern(patterns)
+    assert pattern is not None
+    value = b"_ga=a; _ga_X1=b; sid=1; x_ga=2; _GA=3"
+    plain = [b"Accept", b": ", b"*/*", b"\r\n", b"Cookie", b": ", value, b"\r\n"]
+    found = without_matching_cookies(plain, pattern)
+    assert found[:4] == plain[:4]
+    assert (found[6] if len(found) > 4 else None) == kept
+
+
+def test_lines_without_a_matching_cookie_stay_the_same_list() -> None:
+    """So that what was made of them for a connection stays good."""
+    plain = [b"Cookie", b": ", b"sid=1", b"\r\n"]
+    pattern = cookie_pattern(["_ga*"])
+    assert pattern is not None
+    assert without_matching_cookies(plain, pattern) is plain
+    assert cookie_pattern([]) is None
