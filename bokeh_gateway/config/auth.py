@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, SecretStr, ValidationInfo
 
 from bokeh_gateway.config.fields import (
+    CountOrNone,
     Duration,
     DurationOrZero,
     FilePath,
@@ -240,13 +241,16 @@ class Basic(Table):
     users: Users = {}
     """Name = hash, as `bokeh-gateway hash-password` prints it."""
     file: FilePathOrNone = None
-    """Further users, `name:hash` a line; read again on reload."""
+    """Further users, `name:hash` a line; read again when it changes."""
     groups: dict[str, Words] = {}
     """Group = names."""
     realm: Word = "Bokeh"
     """What the browser's dialog shows."""
     cache: Duration = 300.0
     """How long a verified password is not hashed again; a hash costs some 50 ms."""
+    failures_per_minute: CountOrNone = 10
+    """Wrong passwords of one client address, and for one user, in one gateway process; then 429 until the minute is
+    over.  Browsers whose password was right before are not kept out by guesses of others."""
 
 
 class Forward(Table):

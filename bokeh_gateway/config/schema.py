@@ -355,6 +355,9 @@ class Limits(Table):
     """Method, target and version; a token in an argument may be long."""
     body_size: SizeOrNone = None
     """Of a request; None: the worker decides, bodies are streamed."""
+    body_rate: SizeOrNone = 240
+    """Bytes a second that a body comes at, once `[timeouts] body_grace` is over; a modem makes twenty times that.
+    None: one byte in `[timeouts] body` is enough."""
     max_message: SizeOrNone = 20 * MIB
     """One WebSocket message from the browser; supervised workers get it as `--websocket-max-message-size`."""
     connections: Count = 20000
@@ -379,7 +382,9 @@ class Timeouts(Table):
     response: Duration = 300.0
     """From the request to the head of the worker's answer; an app's script may compute."""
     body: Duration = 60.0
-    """Without a byte of a body that is still to come."""
+    """Without a byte of a body that is still to come, however quick it was before."""
+    body_grace: Duration = 10.0
+    """From the head of a request until its body comes at `[limits] body_rate`."""
     send: Duration = 60.0
     """Without the client taking a byte of its answer."""
     keep_alive: Duration = 75.0

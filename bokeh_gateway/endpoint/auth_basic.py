@@ -1,6 +1,7 @@
 """[auth.basic]: names and passwords.  Hashing is slow by intent, so it is done in threads, and once for a while.
 
-What is remembered of a verified password is a hash under a key that ends with the process.
+Wrong ones are counted by client and by user, and nobody gets more tries than those by trying many at once.  What is
+remembered of a verified password is a hash under a key that ends with the process.
 """
 
 from __future__ import annotations
@@ -8,18 +9,19 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from tornado.httputil import HTTPMessageDelegate
 
 from bokeh_gateway.endpoint.auth_gate import Known
-from bokeh_gateway.errors import ConfigError
+from bokeh_gateway.endpoint.auth_guard import Guard
+from bokeh_gateway.endpoint.auth_users import Users
+from bokeh_gateway.http.forwarded import network
 from bokeh_gateway.policy.credentials import authorization, basic
-from bokeh_gateway.policy.identity import Identity, Requirement, valid_user, without
-from bokeh_gateway.policy.password import BadHash, check_form, scrypt_hash, verify
+from bokeh_gateway.policy.identity import Identity, Requirement, without
+from bokeh_gateway.policy.password import scrypt_hash, verify
 from bokeh_gateway.policy.verdict import Deny
 
 if TYPE_CHECKING:
@@ -32,46 +34,9 @@ THREADS: Final = 2
 """One hash takes 32 MiB and 50 ms of a core: more at once would starve the event loop."""
 MOST_WAITING: Final = 64
 """Passwords that wait for a thread; what is above is refused for now, or guesses would pile up."""
+_LONGEST_USER: Final = 100
+"""Characters of a name under which failures are counted: guesses may name anybody."""
 _AUTHORIZATION: Final = frozenset({b"authorization"})
-
-
-def read_users(settings: Basic) -> dict[str, str]:
-    """Name and hash of everybody.
-
-    Raises:
-        ConfigError: a hash or a line is no good; shows no hash.
-    """
-    users = {name: hashed.get_secret_value() for name, hashed in settings.users.items()}
-    for name, hashed in users.items():
-        _check(f"auth.basic.users.{name}", hashed)
-    if settings.file is not None:
-        users |= _read_file(settings.file)
-    return users
-
-
-def _read_file(path: Path) -> dict[str, str]:
-    users: dict[str, str] = {}
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as exc:
-        raise ConfigError("auth.basic.file", str(path), f"a text file that can be read: {exc}") from None
-    for number, line in enumerate(lines, start=1):
-        if not line.strip() or line.startswith("#"):
-            continue
-        name, colon, hashed = line.strip().partition(":")
-        key = f"auth.basic.file line {number}"
-        if not colon or valid_user(name) is None:
-            raise ConfigError(key, "***", "name:hash")
-        _check(key, hashed)
-        users[name] = hashed
-    return users
-
-
-def _check(key: str, hashed: str) -> None:
-    try:
-        check_form(hashed)
-    except BadHash as bad:
-        raise ConfigError(key, "***", str(bad)) from None
 
 
 class BasicMethod:
@@ -79,13 +44,11 @@ class BasicMethod:
 
     name = "basic"
 
-    def __init__(self, settings: Basic, users: Mapping[str, str]) -> None:
+    def __init__(self, settings: Basic, users: Users) -> None:
         realm = settings.realm.replace("\\", "\\\\").replace('"', '\\"')
         self.challenge = f'WWW-Authenticate: Basic realm="{realm}", charset="UTF-8"\r\n'.encode()
         self._users = users
-        self._groups: dict[str, frozenset[str]] = {
-            user: frozenset(group for group, members in settings.groups.items() if user in members) for user in users
-        }
+        self._groups = settings.groups
         self._cache = settings.cache
         self._key = os.urandom(32)
         self._known: dict[bytes, tuple[Identity, float]] = {}
@@ -93,6 +56,8 @@ class BasicMethod:
         # Somebody who does not exist takes as long as somebody who does.
         self._nobody = scrypt_hash(os.urandom(8).hex(), os.urandom(16))
         self._threads = ThreadPoolExecutor(THREADS, "password")
+        limit = settings.failures_per_minute
+        self._guard = None if limit is None else Guard(limit)
 
     def look(self, exchange: Exchange, wanted: Requirement, now: float) -> Known | Coroutine[None, None, Known]:
         credentials = authorization(exchange.head, b"basic")
@@ -102,31 +67,47 @@ class BasicMethod:
         if pair is None:
             return Deny(401, "auth-malformed", "the Basic credential is no base64 of name:password")
         clock = exchange.connection.edge.sweep.now
+        if self._users.refresh(clock):
+            self._known.clear()
         digest = hashlib.blake2b(credentials, key=self._key, digest_size=32).digest()
         known = self._known.get(digest)
-        if known is not None:
-            identity, until = known
-            if clock < until:
-                return identity
-            del self._known[digest]
+        if known is not None and clock < known[1]:
+            return known[0]
         if len(self._running) >= MOST_WAITING and digest not in self._running:
             return Deny(503, "auth-busy", f"{MOST_WAITING} passwords are being verified already")
-        return self._verify(*pair, digest, clock)
+        return self._verify(exchange, *pair, digest)
 
-    async def _verify(self, user: str, password: str, digest: bytes, clock: float) -> Known:
+    async def _verify(self, exchange: Exchange, user: str, password: str, digest: bytes) -> Known:
+        # What was right before is no guess: its user is not kept out by somebody else's guesses.
+        names = [network(exchange.client), *([] if digest in self._known else [f"user {user[:_LONGEST_USER]}"])]
+        sweep, guard = exchange.connection.edge.sweep, self._guard
         task = self._running.get(digest)
+        if task is None and guard is not None:
+            denied = await guard.admit(names, sweep)
+            if denied is not None:
+                return denied
+            task = self._running.get(digest)
+        hashes = self._users.hashes
         if task is None:
-            task = asyncio.get_running_loop().create_task(self._hash(password, self._users.get(user, self._nobody)))
+            task = asyncio.get_running_loop().create_task(self._hash(password, hashes.get(user, self._nobody)))
             self._running[digest] = task
             task.add_done_callback(lambda _: self._running.pop(digest, None))
+            if guard is not None:
+                guard.follow(names, task, user in hashes, sweep)
         good = await asyncio.shield(task)
-        if not good or user not in self._users:
+        if not good or hashes.get(user) is None:
+            self._known.pop(digest, None)
             return Deny(401, "auth-password", f"wrong name or password for {user!r}")
-        identity = Identity(user, self.name, self._groups[user])
-        if len(self._known) >= REMEMBERED:
-            del self._known[next(iter(self._known))]
-        self._known[digest] = (identity, clock + self._cache)
+        groups = frozenset(group for group, members in self._groups.items() if user in members)
+        identity = Identity(user, self.name, groups)
+        if hashes is self._users.hashes:
+            self._remember(digest, identity, sweep.now + self._cache)
         return identity
+
+    def _remember(self, digest: bytes, identity: Identity, until: float) -> None:
+        if digest not in self._known and len(self._known) >= REMEMBERED:
+            del self._known[next(iter(self._known))]
+        self._known[digest] = (identity, until)
 
     async def _hash(self, password: str, hashed: str) -> bool:
         return await asyncio.get_running_loop().run_in_executor(self._threads, verify, password, hashed)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tornado.httputil import HTTPServerConnectionDelegate
 
-from bokeh_gateway.endpoint.auth_basic import BasicMethod, read_users
+from bokeh_gateway.endpoint.auth_basic import BasicMethod
 from bokeh_gateway.endpoint.auth_cookie import Seal, cookie_name
 from bokeh_gateway.endpoint.auth_fetch import Fetcher, KeySource
 from bokeh_gateway.endpoint.auth_forward import ForwardMethod
@@ -21,6 +21,7 @@ from bokeh_gateway.endpoint.auth_oidc_pages import OidcPages
 from bokeh_gateway.endpoint.auth_provider import Provider
 from bokeh_gateway.endpoint.auth_ticket import HEADER as TICKET
 from bokeh_gateway.endpoint.auth_ticket import Tickets
+from bokeh_gateway.endpoint.auth_users import Users
 from bokeh_gateway.endpoint.router import Mount
 from bokeh_gateway.policy.expiries import Expiries
 from bokeh_gateway.policy.identity import GROUPS, USER, Requirement
@@ -74,7 +75,7 @@ class Doors:
         if auth.jwt is not None:
             methods["jwt"] = self._jwt(auth.jwt, _ticket_secret(config))
         if auth.basic is not None:
-            methods["basic"] = self._kept(BasicMethod(auth.basic, read_users(auth.basic)))
+            methods["basic"] = self._kept(BasicMethod(auth.basic, Users(auth.basic)))
         if auth.forward is not None:
             methods["forward"] = self._kept(ForwardMethod(auth.forward, loop, sweep))
         if auth.module is not None:

@@ -36,6 +36,7 @@ _SAYS: Final = {
     400: "This sign-in was not begun in this browser, or took too long. Open the page again.",
     401: "Sign in to use this address.",
     403: "Your account may not use this address.",
+    429: "Too many wrong passwords. Try again in a minute.",
     500: "The sign-in could not be checked; the gateway's log says why.",
     503: "The sign-in cannot be checked now. Try again in a moment.",
 }
@@ -219,7 +220,7 @@ class Gate:
             passed, denied = self._judge(exchange, wanted, found, denied)
             if passed is not None:
                 return self._admit(exchange, wanted, passed, onward)
-            if denied is not None and denied.status >= 500:
+            if denied is not None and denied.status >= 429:
                 break  # nobody is let in, or turned away, by what is left of a check that failed
         return self._turn_away(exchange, wanted, host, denied)
 
@@ -238,7 +239,7 @@ class Gate:
             passed, denied = self._judge(exchange, wanted, found, denied)
             if passed is not None:
                 return self._admit(exchange, wanted, passed, onward)
-            if denied is not None and denied.status >= 500:
+            if denied is not None and denied.status >= 429:
                 return self._turn_away(exchange, wanted, host, denied)
         return self._ask(exchange, wanted, host, onward, names, denied)
 

@@ -1,7 +1,11 @@
-"""How many new sessions a client may begin: each one runs the app's script on a worker.  Pure: `now` is passed in."""
+"""How often in a minute: new sessions of a client, each of which runs the app's script, and wrong passwords.
+
+Pure: `now` is passed in, in seconds on any clock that does not go back.
+"""
 
 from __future__ import annotations
 
+from math import ceil
 from typing import Final
 
 from bokeh_gateway.policy.verdict import ALLOW, Deny, Verdict
@@ -37,3 +41,35 @@ class SessionRate:
             self._seen.clear()
         self._seen[client] = (began, count + 1)
         return ALLOW
+
+
+class Failures:
+    """At most `limit` failures of one name in a minute; a name is a client's address or a user's."""
+
+    __slots__ = ("_limit", "_seen")
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._seen: dict[str, tuple[float, int]] = {}
+
+    def left(self, name: str, now: float) -> int:
+        """How many more `name` may have."""
+        began, count = self._seen.get(name, (now, 0))
+        return self._limit if now - began >= WINDOW else max(self._limit - count, 0)
+
+    def wait(self, name: str, now: float) -> int:
+        """Whole seconds until `name` may try again; 0: now."""
+        if self.left(name, now):
+            return 0
+        return max(1, ceil(self._seen[name][0] + WINDOW - now))
+
+    def count(self, name: str, now: float) -> None:
+        """One more failure of `name`."""
+        began, count = self._seen.get(name, (now, 0))
+        if now - began >= WINDOW:
+            began, count = now, 0
+        if name not in self._seen and len(self._seen) >= _TRACKED:
+            self._seen = {key: seen for key, seen in self._seen.items() if now - seen[0] < WINDOW}
+            while len(self._seen) >= _TRACKED:
+                del self._seen[next(iter(self._seen))]
+        self._seen[name] = (began, count + 1)

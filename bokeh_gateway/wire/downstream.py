@@ -17,6 +17,7 @@ from tornado.iostream import StreamClosedError
 
 from bokeh_gateway.http.forwarded import normalise
 from bokeh_gateway.http.head import BadHead, RequestHead
+from bokeh_gateway.policy.verdict import Deny
 from bokeh_gateway.wire.exchange import SERVER, Exchange, LazyHeaders
 from bokeh_gateway.wire.reader import RequestReader, too_big
 from bokeh_gateway.wire.sweep import NEVER
@@ -47,7 +48,7 @@ HELD_TIME: Final = 1.0
 EARLY_FRAMES: Final = 64 * 1024
 """Bytes that may wait for a worker to agree to an upgrade."""
 MIN_RATE: Final = 100
-"""Bytes a second below which a body, or the taking of an answer, counts as stalled."""
+"""Bytes a second below which the taking of an answer counts as stalled."""
 
 
 class Downstream(asyncio.Protocol):
@@ -65,6 +66,8 @@ class Downstream(asyncio.Protocol):
 
     __slots__ = (
         "_backlog",
+        "_checked",
+        "_credit",
         "_drain",
         "_held",
         "_mark",
@@ -121,6 +124,8 @@ class Downstream(asyncio.Protocol):
         self._waiting_for: Awaitable[None] | None = None
         self._drain: asyncio.Future[None] | None = None
         self._mark = 0
+        self._checked = 0.0
+        self._credit = 0.0
 
     # asyncio.Protocol
 
@@ -295,7 +300,7 @@ class Downstream(asyncio.Protocol):
         else:
             self.state = BODY
             self._mark = 0
-            self.due = edge.sweep.now + edge.timeouts.body
+            self._expect_body()
         try:
             delegate = exchange.delegate = edge.delegate.start_request(self, exchange)
             begin = getattr(delegate, "begin", None)
@@ -495,7 +500,7 @@ class Downstream(asyncio.Protocol):
         self._held = False
         if self.state == BODY:
             self._mark = self.exchange.received if self.exchange else 0
-            self.due = self.edge.sweep.now + self.edge.timeouts.body
+            self._expect_body()
         self._set_reading()
 
     def detach(self) -> bytes:
@@ -535,7 +540,8 @@ class Downstream(asyncio.Protocol):
             delegate, exchange.delegate = exchange.delegate, None
             if delegate is not None:
                 delegate.on_connection_close()
-            exchange.reason = "malformed"
+            exchange.reason = bad.reason
+            exchange.refusal = Deny(bad.status, bad.reason, bad.detail)
             if exchange.opened:
                 exchange.abort()
                 return
@@ -618,15 +624,29 @@ class Downstream(asyncio.Protocol):
             self.state = GONE
             self.transport.close()
 
+    def _expect_body(self) -> None:
+        """The client has its time from now on: `body_grace`, and what the bytes that come add to it."""
+        timeouts = self.edge.timeouts
+        self._checked = self.edge.sweep.now
+        self._credit = timeouts.body if self.edge.limits.body_rate is None else min(timeouts.body_grace, timeouts.body)
+        self.due = self._checked + self._credit
+
     def _expire_body(self, now: float) -> None:
+        """Each byte that came buys time, never more than `body` ahead; who has none left is too slow."""
         exchange = self.exchange
         assert exchange is not None
-        timeout = self.edge.timeouts.body
-        self.due = now + timeout
+        longest, rate = self.edge.timeouts.body, self.edge.limits.body_rate
         came = exchange.received - self._mark
-        self._mark = exchange.received
-        if not self._held and came < MIN_RATE * timeout:
-            self._refuse(BadHead(408, f"Only {came} bytes of the body came within [timeouts] body = {timeout:g} s."))
+        bought = longest * came if rate is None else came / rate
+        spent = 0.0 if self._held else now - self._checked  # a worker that takes no more is no fault of the client's
+        self._credit = min(self._credit - spent + bought, longest)
+        self._mark, self._checked = exchange.received, now
+        self.due = now + max(self._credit, 0.0)
+        if self._credit <= 0:
+            setting = f"[timeouts] body = {longest:g} s"
+            if rate is not None:
+                setting = f"[limits] body_rate = {rate} B, a second; [timeouts] body_grace and body"
+            self._refuse(BadHead(408, f"The body comes too slowly: {setting}.", reason="slow-body"))
 
     def _cut(self, reason: str, detail: str) -> None:
         log.warning("%s: cut, %s: %s", self.remote_ip, reason, detail)
