@@ -22,6 +22,8 @@ from bokeh_gateway.balance.session_table import SessionTable
 
 PATIENCE: Final = 300.0
 """Seconds that a page may take to come; set by `[timeouts] response`."""
+UNTOLD: Final = 1000
+"""Learned ids that are put into the table at once."""
 
 
 def placement_key(pool: str, session_id: str) -> bytes:
@@ -39,10 +41,14 @@ class Placement:
         self._row = row
         self._open: dict[bytes, int] = {}
         """How many WebSockets of a session are open here."""
+        self.untold: dict[str, tuple[Pool, Worker]] = {}
+        """Learned, and not in the table yet: where nobody else looks into it, once a second is enough."""
         self.patience = PATIENCE
 
     def place(self, pool: Pool, session_id: str, turn: int, now: float) -> Choice | None:
         """The worker of a session whose id names none; None when no worker of the pool can be used."""
+        if self.untold:
+            self.tell(now)
         key = placement_key(pool.name, session_id)
         table = self._table
         with table.lock:
@@ -63,13 +69,24 @@ class Placement:
 
     def known(self, pool: Pool, session_id: str, now: float) -> bool:
         """Whether the session has a worker."""
+        if self.untold:
+            self.tell(now)
         with self._table.lock:
             return self._table.get(placement_key(pool.name, session_id), now) is not None
 
     def learn(self, pool: Pool, session_id: str, worker: Worker, now: float) -> None:
         """A worker named a session by itself: whatever names it later belongs there."""
-        with self._table.lock:
-            self._table.put(placement_key(pool.name, session_id), worker.seed, now, self.patience + worker.keeps)
+        self.untold[session_id] = (pool, worker)
+        if self._board.several or len(self.untold) >= UNTOLD:
+            self.tell(now)
+
+    def tell(self, now: float) -> None:
+        """Puts into the table what was learned."""
+        table, untold = self._table, self.untold
+        with table.lock:
+            for session_id, (pool, worker) in untold.items():
+                table.put(placement_key(pool.name, session_id), worker.seed, now, self.patience + worker.keeps)
+        untold.clear()
 
     def opened(self, key: bytes) -> None:
         """A WebSocket of the session is open."""

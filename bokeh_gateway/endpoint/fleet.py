@@ -214,6 +214,8 @@ class Fleet:
 
     def _expire_pages(self, now: float) -> None:
         self.live.publish(now)
+        if self.placement.untold:
+            self.placement.tell(now)
         for worker in self._pending.expire(now):
             self._row.add(PAGES, worker.index, -1)
             self.metrics.page_expired(worker.name)

@@ -94,6 +94,23 @@ def test_an_id_that_a_worker_gave_belongs_there(spread: bool) -> None:
     assert gateway.place("given", 0, LONG - 1) is other
 
 
+def test_one_process_alone_tells_the_table_in_time() -> None:
+    """It looks there itself, and a process that takes its place does."""
+    gateway = Gateway()
+    gateway.shared.board.use(3, 1)
+    own = rendezvous(gateway.workers, "given")
+    other = next(worker for worker in gateway.workers if worker is not own)
+    process = gateway.processes[0]
+    process.learn(gateway.pool, "given", other, 0.0)
+    assert list(gateway.shared.placements.values()) == []
+    assert gateway.place("given") is other
+    process.learn(gateway.pool, "second", other, 0.0)
+    assert process.known(gateway.pool, "second", 0.0)
+    process.learn(gateway.pool, "third", other, 0.0)
+    process.tell(1.0)
+    assert gateway.place("third", 1) is other
+
+
 def moved(gateway: Gateway, session_id: str) -> Worker:
     """The worker of a session that is not the one of its hash."""
     own = rendezvous(gateway.workers, session_id)
