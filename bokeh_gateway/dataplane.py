@@ -24,6 +24,7 @@ from bokeh_gateway.bokeh.assets import Assets, AssetsError, find_assets
 from bokeh_gateway.config.address import Address
 from bokeh_gateway.config.schema import Config, Log, Route
 from bokeh_gateway.endpoint.auth_build import Doors, requirement
+from bokeh_gateway.endpoint.auth_signed_out import SignedOut
 from bokeh_gateway.endpoint.dispatch import Dispatch, DispatchSettings
 from bokeh_gateway.endpoint.embedding import embedding, response_headers
 from bokeh_gateway.endpoint.failure import explain
@@ -87,6 +88,7 @@ class DataPlane:
         self._listeners: dict[Place, Listener] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._doors: Doors | None = None
+        self._signed_out = SignedOut(shared.sign_outs, shared.sign_out_count)
         self._door_settings: object = None
         self._certificates = Certificates(config.tls) if config.tls is not None else None
         self._writer = self._open_log(config.log)
@@ -197,7 +199,8 @@ class DataPlane:
             return
         before, after = self._doors, None
         if config.auth.methods:
-            after = Doors(config, self._loop, self._sweep, before.expiries if before is not None else None)
+            expiries = before.expiries if before is not None else None
+            after = Doors(config, self._loop, self._sweep, self._signed_out, expiries)
             after.start()
         self._doors, self._door_settings = after, settings
         if before is not None:

@@ -18,7 +18,8 @@ from bokeh_gateway.balance.shared_queue import SharedQueues, queues_size
 
 SECRET: Final = 32
 """Bytes."""
-LAYOUT: Final = 3
+SIGN_OUTS: Final = 1 << 14
+LAYOUT: Final = 4
 """Changes with the meaning of the bytes; programs of different layouts cannot share memory."""
 
 
@@ -40,6 +41,9 @@ class Shared:
         """Sessions that are known to live: the seed of the worker."""
         self.pages = SessionTable(self.lock, shared_pages.SLOTS, self._fd, at["pages"])
         """Pages that wait for their WebSocket: the column of the worker."""
+        self.sign_outs = SessionTable(self.lock, SIGN_OUTS, self._fd, at["sign_outs"])
+        """Who signed out before his session ended."""
+        self.sign_out_count = memoryview(mmap.mmap(self._fd, 8, offset=at["sign_out_count"])).cast("Q")
         self.queues = SharedQueues(self.lock, self._fd, at["queues"])
         self._secret = mmap.mmap(self._fd, SECRET, offset=at["secret"])
         self.restarts = memoryview(mmap.mmap(self._fd, columns * 8, offset=at["restarts"])).cast("d")
@@ -85,6 +89,8 @@ def _offsets(columns: int, rows: int) -> dict[str, int]:
         "restarts": columns * 8,
         "queues": queues_size(),
         "secret": SECRET,
+        "sign_outs": table_size(SIGN_OUTS),
+        "sign_out_count": 8,
         "placements": table_size(SLOTS),
         "live": table_size(SLOTS),
         "pages": table_size(shared_pages.SLOTS),

@@ -19,6 +19,7 @@ from bokeh_gateway.endpoint.auth_keys import read_pem, secret_key
 from bokeh_gateway.endpoint.auth_oidc import OidcMethod
 from bokeh_gateway.endpoint.auth_oidc_pages import OidcPages
 from bokeh_gateway.endpoint.auth_provider import Provider
+from bokeh_gateway.endpoint.auth_signed_out import SignedOut
 from bokeh_gateway.endpoint.auth_ticket import HEADER as TICKET
 from bokeh_gateway.endpoint.auth_ticket import Tickets
 from bokeh_gateway.endpoint.auth_users import Users
@@ -56,7 +57,12 @@ class Doors:
     """
 
     def __init__(
-        self, config: Config, loop: asyncio.AbstractEventLoop, sweep: Sweep, expiries: Expiries[Tunnel] | None = None
+        self,
+        config: Config,
+        loop: asyncio.AbstractEventLoop,
+        sweep: Sweep,
+        signed_out: SignedOut,
+        expiries: Expiries[Tunnel] | None = None,
     ) -> None:
         """`expiries`: those of the gate before this one, whose WebSockets live on.
 
@@ -66,6 +72,7 @@ class Doors:
         auth = config.auth
         self._loop = loop
         self._sweep = sweep
+        self._signed_out = signed_out
         self._fetcher = Fetcher(FETCH_TIMEOUT)
         self._closing: list[Any] = [self._fetcher]
         self._sources: list[KeySource] = []
@@ -86,6 +93,7 @@ class Doors:
         self.gate = Gate(
             methods,
             self.expiries,
+            signed_out,
             drop=frozenset(_own_headers(auth)),
             own_cookies=_own_cookies(auth),
             forward_credentials=auth.forward_credentials,
@@ -122,7 +130,7 @@ class Doors:
         assert auth.cookie_secret is not None
         fetcher = self._kept(Fetcher(settings.timeout))
         provider = self._kept(Provider(settings, fetcher, self._loop.time))
-        return OidcMethod(provider, auth.cookie_secret.get_secret_value())
+        return OidcMethod(provider, auth.cookie_secret.get_secret_value(), self._signed_out)
 
     def _oidc_pages(self, method: OidcMethod, config: Config) -> None:
         assert config.auth.cookie_secret is not None

@@ -23,6 +23,7 @@ from bokeh_gateway.policy.verdict import Deny
 from bokeh_gateway.wire.exchange import LazyHeaders
 
 if TYPE_CHECKING:
+    from bokeh_gateway.endpoint.auth_signed_out import SignedOut
     from bokeh_gateway.wire.exchange import Exchange
     from bokeh_gateway.wire.tunnel import Tunnel
 
@@ -151,6 +152,7 @@ class Gate:
         self,
         methods: Mapping[str, Method],
         expiries: Expiries[Tunnel],
+        signed_out: SignedOut,
         *,
         drop: frozenset[bytes] = frozenset(),
         own_cookies: tuple[bytes, ...] = (),
@@ -160,6 +162,7 @@ class Gate:
         cookies that are the gateway's alone."""
         self.methods = methods
         self.expiries = expiries
+        self._elsewhere = signed_out
         self._drop = drop
         self._own_cookies = own_cookies
         self._forward_credentials = forward_credentials
@@ -182,9 +185,13 @@ class Gate:
         for tunnel in self.expiries.due(now):
             tunnel.reason = "sign-in-ended: the token that opened it has expired, and no newer one was seen"
             tunnel.end(EXPIRED, "the sign-in has ended")
+        if self._elsewhere.changed():
+            for subject in self.expiries.subjects():
+                if self._elsewhere.holds(subject, now):
+                    self.signed_out(subject)
 
     def signed_out(self, subject: str) -> None:
-        """Ends the WebSockets of somebody who signed out."""
+        """Ends the WebSockets of somebody who signed out here; other processes look once a second."""
         for tunnel in self.expiries.signed_out(subject):
             tunnel.reason = "signed-out: the user signed out"
             tunnel.end(EXPIRED, "signed out")

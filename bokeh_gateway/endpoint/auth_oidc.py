@@ -1,7 +1,7 @@
 """[auth.oidc]: sessions of people who signed in at an OpenID provider, each in a sealed cookie.
 
-The cookie is all there is: it opens in every gateway process that has the secret.  What a process remembers beside it
-is who signed out, and the newest of each session that it refreshed, as a refresh token often works only once.
+The cookie is all there is: it opens in every gateway process that has the secret.  Beside it all processes know who
+signed out, and each the newest of the sessions that it refreshed, as a refresh token often works only once.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Coroutine
 from dataclasses import dataclass, replace
+from time import time
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
@@ -24,12 +25,13 @@ from bokeh_gateway.policy.verdict import Deny
 
 if TYPE_CHECKING:
     from bokeh_gateway.endpoint.auth_provider import Provider
+    from bokeh_gateway.endpoint.auth_signed_out import SignedOut
     from bokeh_gateway.wire.exchange import Exchange
 
 log = logging.getLogger(__name__)
 
 REMEMBERED: Final = 10_000
-"""Sessions that were refreshed or signed out here; the oldest are forgotten first."""
+"""Sessions that were refreshed here; the oldest are forgotten first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,20 +97,20 @@ class OidcMethod:
     name = "oidc"
     challenge = b""
 
-    def __init__(self, provider: Provider, secret: str) -> None:
+    def __init__(self, provider: Provider, secret: str, signed_out: SignedOut) -> None:
         self.provider = provider
         self.seal = Seal(secret, "oidc session")
         self._settings = provider.settings
         self._newest: dict[str, Session] = {}
         self._retry: dict[str, float] = {}
-        self._ended: dict[str, float] = {}
+        self._signed_out = signed_out
         self._running: dict[str, asyncio.Task[Session | Deny]] = {}
 
     def look(self, exchange: Exchange, wanted: Requirement, now: float) -> Known | Coroutine[None, None, Known]:
         session = self.session(exchange)
         if session is None or isinstance(session, Deny):
             return session
-        if now >= session.ends or session.sid in self._ended:
+        if now >= session.ends or self._signed_out.holds(session.live_subject, now):
             return Deny(401, "session-ended", "the session has ended", "[auth.oidc] session = ...")
         newest = self._newest.get(session.sid)
         if newest is not None and newest.checked > session.checked:
@@ -155,10 +157,8 @@ class OidcMethod:
         return set_pieces(name, b"", secure=exchange.secure, max_age=0, before=before)
 
     def sign_out(self, session: Session) -> None:
-        """Its cookie no longer opens anything in this process."""
-        if len(self._ended) >= REMEMBERED:
-            del self._ended[next(iter(self._ended))]
-        self._ended[session.sid] = session.ends
+        """Its cookie no longer opens anything."""
+        self._signed_out.add(session.live_subject, time(), session.ends)
         self._newest.pop(session.sid, None)
 
     async def _refreshed(self, exchange: Exchange, session: Session, now: float) -> Known:

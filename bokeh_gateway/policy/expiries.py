@@ -59,6 +59,10 @@ class Expiries(Generic[T]):
         self._next = min((entry.expires for entry in self._subjects.values()), default=float("inf"))
         return tunnels
 
+    def subjects(self) -> list[str]:
+        """Who has a WebSocket open."""
+        return list(self._subjects)
+
     def signed_out(self, subject: str) -> list[T]:
         """The WebSockets of somebody who signed out."""
         entry = self._subjects.pop(subject, None)

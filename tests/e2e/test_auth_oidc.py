@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import http.client
 import json
 import secrets
 import threading
@@ -30,6 +31,7 @@ from tests.support.bokeh_client import get, http_session
 from tests.support.gateway import GatewayProcess
 from tests.support.raw import raw_exchange
 from tests.support.recording import RecordingWorker, either
+from tests.support.steer import connection_to, get_through, movers
 from tests.support.waiting import GENEROUS, wait_until
 
 KEY = rsa.generate_private_key(65537, 2048)
@@ -480,6 +482,37 @@ def test_a_logout_ends_the_session_and_its_websockets(
         assert ended.value.rcvd.code == 4401
     assert "bokeh-gateway" not in session.cookies
     assert get(gateway.url("/page"), headers=cookie, allow_redirects=False).status_code == 302, "a stolen copy"
+
+
+def cookies_of(*answers: http.client.HTTPResponse) -> dict[str, str]:
+    """The header that a browser sends after these answers."""
+    lines = [line for answer in answers for line in answer.headers.get_all("Set-Cookie") or ()]
+    return {"Cookie": "; ".join(line.partition(";")[0] for line in lines if "Max-Age=0" not in line)}
+
+
+def test_a_login_and_a_logout_go_through_any_process(
+    provider: Provider, recording: RecordingWorker, tmp_path: Path
+) -> None:
+    """The login begins at one and comes back to the other; who signs out at one is out at both, WebSockets included."""
+    with start(recording, provider, tmp_path, trusted="processes = 2") as gateway:
+        first, second = movers(gateway)
+        login = get_through(gateway, first, "/oauth2/login?next=/page", {})
+        there = get(login.headers["Location"], allow_redirects=False)
+        back = urlsplit(there.headers["Location"])
+        callback = get_through(gateway, second, f"{back.path}?{back.query}", cookies_of(login))
+        assert (callback.status, callback.headers["Location"]) == (302, "/page")
+        cookie = cookies_of(callback)
+        assert [get_through(gateway, process, "/page", cookie).status for process in (first, second)] == [200, 200]
+        url = gateway.url("/app/ws").replace("http", "ws")
+        with connect(
+            url, additional_headers=cookie, proxy=None, ping_interval=None, sock=connection_to(gateway, second)
+        ) as socket:
+            assert get_through(gateway, first, "/oauth2/logout", cookie).status == 302
+            assert [get_through(gateway, process, "/page", cookie).status for process in (first, second)] == [302, 302]
+            with pytest.raises(ConnectionClosed) as ended:
+                socket.recv(timeout=GENEROUS)
+            assert ended.value.rcvd is not None
+            assert ended.value.rcvd.code == 4401
 
 
 def test_a_websocket_without_a_session_is_401(gateway: GatewayProcess, worker: RecordingWorker) -> None:

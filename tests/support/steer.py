@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import http.client
 import socket
+from collections.abc import Mapping
 
 import psutil
 
@@ -34,3 +36,18 @@ def connection_to(gateway: GatewayProcess, process: psutil.Process) -> socket.so
             return client
         client.close()
     raise AssertionError(f"none of 100 connections came to process {process.pid}")
+
+
+def get_through(
+    gateway: GatewayProcess, process: psutil.Process, path: str, headers: Mapping[str, str]
+) -> http.client.HTTPResponse:
+    """The answer that `process` gives, read."""
+    connection = http.client.HTTPConnection("127.0.0.1", gateway.port)
+    connection.sock = connection_to(gateway, process)
+    try:
+        connection.request("GET", path, headers=dict(headers))
+        answer = connection.getresponse()
+        answer.read()
+    finally:
+        connection.close()
+    return answer
