@@ -80,6 +80,13 @@ class Placement:
         if self._board.several or len(self.untold) >= UNTOLD:
             self.tell(now)
 
+    def confirm(self, pool: Pool, session_id: str, worker: Worker, now: float) -> bytes:
+        """A session that may no longer be remembered lives on `worker`; its key."""
+        key = placement_key(pool.name, session_id)
+        with self._table.lock:
+            self._table.put(key, worker.seed, now, self.patience + worker.keeps)
+        return key
+
     def tell(self, now: float) -> None:
         """Puts into the table what was learned."""
         table, untold = self._table, self.untold

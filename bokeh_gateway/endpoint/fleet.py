@@ -192,6 +192,12 @@ class Fleet:
         if pool is not None:
             self.placement.learn(pool, session_id, worker, self._sweep.now)
 
+    def placed(self, pool: Pool, session_id: str, worker: Worker) -> bytes | None:
+        """The session lives on `worker`.  Its key among the placements, for a session that is found by these."""
+        if hint(session_id) is not None:
+            return None
+        return self.placement.confirm(pool, session_id, worker, self._sweep.now)
+
     def tunnel_opened(self, worker: Worker, session_id: str | None, tunnel: Tunnel) -> None:
         self.tunnels[tunnel] = worker
         self._row.add(TUNNELS, worker.index)

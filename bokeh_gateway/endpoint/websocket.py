@@ -72,7 +72,10 @@ class WebSocketProxy(Proxy):
         way = self._way
         if way is None or way.worker is None:
             return super()._choose()
-        return way.worker if way.worker.up else None
+        if not way.worker.up:
+            return None
+        self._placed = self.fleet.placed(self.pool, way.session_id, way.worker)
+        return way.worker
 
     def _add_origin(self, lines: list[bytes], origins: tuple[bytes, ...]) -> None:
         if self._keep_origin:

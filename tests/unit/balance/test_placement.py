@@ -111,6 +111,16 @@ def test_one_process_alone_tells_the_table_in_time() -> None:
     assert gateway.place("third", 1) is other
 
 
+def test_a_session_that_comes_back_late_is_remembered_again() -> None:
+    """It was forgotten while nobody was connected; whoever embeds it next must find it."""
+    gateway = Gateway()
+    own = rendezvous(gateway.workers, "one")
+    other = next(worker for worker in gateway.workers if worker is not own)
+    process = gateway.processes[0]
+    process.opened(process.confirm(gateway.pool, "one", other, 0.0))
+    assert gateway.place("one", 1, 1e6) is other
+
+
 def moved(gateway: Gateway, session_id: str) -> Worker:
     """The worker of a session that is not the one of its hash."""
     own = rendezvous(gateway.workers, session_id)
