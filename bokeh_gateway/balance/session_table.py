@@ -5,7 +5,7 @@ hash; one may only stand in the `WINDOW` places from its own on, so nothing has 
 remembered no longer is overwritten.  Where all places of a window are taken, the entry that would end first makes room;
 one that is open never does.
 
-Every call wants the lock held (`with table.lock:`).  A key is written last and taken away first, so that a process
+Calls want the lock held (`with table.lock:`).  A key is written last and taken away first, so that a process
 killed in the middle leaves an entry that is whole, or none.
 """
 
@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Iterator
 from struct import Struct
 from typing import Final, NamedTuple
 
@@ -107,26 +106,27 @@ class SessionTable:
             self._memory[at : at + _KEY] = _NO_KEY
 
     def leave(self, row: int, now: float, *, remove: bool = False) -> None:
-        """Process `row` has ended.  What it alone had open is remembered from now on for `keeps`, or removed."""
+        """Process `row` has ended.  What it alone had open is remembered from now on for `keeps`, or removed.
+
+        Takes the lock by itself, for each entry: to look through the whole table takes longer than others may wait.
+        """
         byte, mask = row >> 3, 1 << (row & 7)
-        for at, entry in self._entries():
-            if not entry.open[byte] & mask:
-                continue
-            if remove:
-                self._memory[at : at + _KEY] = _NO_KEY
-                continue
-            self._memory[at + _OPEN_AT + byte] &= ~mask
-            if self._entry(at).open == _NOBODY:
-                _VALUE.pack_into(self._memory, at + _KEY, entry.value, now, entry.keeps, _NOBODY)
+        column = self._all()[_OPEN_AT + byte :: _SIZE]
+        for number in [number for number, bits in enumerate(column) if bits & mask]:
+            at = number * _SIZE
+            with self.lock:
+                entry = self._entry(at)
+                if not entry.open[byte] & mask:
+                    continue
+                if remove:
+                    self._memory[at : at + _KEY] = _NO_KEY
+                self._memory[at + _OPEN_AT + byte] &= ~mask
+                if self._entry(at).open == _NOBODY:
+                    _VALUE.pack_into(self._memory, at + _KEY, entry.value, now, entry.keeps, _NOBODY)
 
-    def values(self) -> Iterator[int]:
+    def values(self) -> list[int]:
         """Of all entries, remembered or not."""
-        return (entry.value for _, entry in self._entries())
-
-    def _entries(self) -> Iterator[tuple[int, Entry]]:
-        for number, (key, *rest) in enumerate(_ENTRY.iter_unpack(self._all())):
-            if key != _NO_KEY:
-                yield number * _SIZE, Entry(*rest)
+        return [value for key, value, _, _, _ in _ENTRY.iter_unpack(self._all()) if key != _NO_KEY]
 
     def _all(self) -> bytes:
         fd, offset = self._file

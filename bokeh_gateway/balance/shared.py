@@ -65,9 +65,8 @@ class Shared:
     def clear_row(self, row: int, now: float) -> None:
         """A process has ended: what it counted and had open is forgotten."""
         self.board.clear_row(row)
-        with self.lock:
-            self.placements.leave(row, now)
-            self.live.leave(row, now)
+        self.placements.leave(row, now)
+        self.live.leave(row, now)
         shared_pages.forget_row(self.pages, self.board, row, now)
 
     def close(self) -> None:

@@ -87,8 +87,8 @@ class SharedPages:
 
 def forget_row(table: SessionTable, board: Board, row: int, now: float) -> None:
     """Process `row` has ended, and its pages with it; what counts is counted anew, as it may have died in mid-count."""
+    table.leave(row, now, remove=True)
     with table.lock:
-        table.leave(row, now, remove=True)
         board.clear_common()
         for column in table.values():
             board.common.add(PAGES, column)

@@ -80,7 +80,7 @@ def test_with_spread_off_the_hash_decides_whatever_the_load() -> None:
         assert worker is rendezvous(gateway.workers, f"session {number}")
         assert worker is not None
         gateway.row().add(REQUESTS, worker.index)
-    assert list(gateway.shared.placements.values()) == []
+    assert gateway.shared.placements.values() == []
 
 
 @pytest.mark.parametrize("spread", [True, False])
@@ -102,7 +102,7 @@ def test_one_process_alone_tells_the_table_in_time() -> None:
     other = next(worker for worker in gateway.workers if worker is not own)
     process = gateway.processes[0]
     process.learn(gateway.pool, "given", other, 0.0)
-    assert list(gateway.shared.placements.values()) == []
+    assert gateway.shared.placements.values() == []
     assert gateway.place("given") is other
     process.learn(gateway.pool, "second", other, 0.0)
     assert process.known(gateway.pool, "second", 0.0)
