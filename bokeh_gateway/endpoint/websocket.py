@@ -107,6 +107,7 @@ class WebSocketProxy(Proxy):
             connection.edge.sweep,
             self._closed,
             reserved_bits(head.extensions),
+            restarts=self.pool.kind == "bokeh",
         )
         self.fleet.tunnel_opened(worker, self.session_id, tunnel)
         if self._placed is not None:

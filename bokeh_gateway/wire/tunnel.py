@@ -21,6 +21,8 @@ LOW_WATER: Final = 16 * 1024
 """Bytes left when reading resumes; the 4x gap keeps pause and resume from flapping."""
 CLOSE_GRACE: Final = 5.0
 """Seconds for what is still to be sent after one side ended; then the other is cut."""
+REPLY_GRACE: Final = 1.0
+"""Seconds for the answer to a close frame of ours, before whose messages broke a rule hears of it from us."""
 
 BROWSER: Final = "browser"
 WORKER: Final = "worker"
@@ -133,8 +135,10 @@ class Tunnel:
     """
 
     __slots__ = (
+        "_answering",
         "_on_end",
         "_pinged_at",
+        "_restarts",
         "_settings",
         "_stall_mark",
         "_stalled_since",
@@ -157,8 +161,13 @@ class Tunnel:
         sweep: Sweep,
         on_end: Callable[[Tunnel], None],
         reserved: int = 0,
+        restarts: bool = True,
     ) -> None:
-        """`reserved`: the RSV bits that the two sides' extension uses."""
+        """`reserved`: the RSV bits that the two sides' extension uses.
+
+        `restarts`: a worker that drops the connection is one that ends, which the browser is told by a 1012; otherwise
+        it sees the connection dropped.
+        """
         self._settings = settings
         self._sweep = sweep
         self._on_end: Callable[[Tunnel], None] | None = on_end
@@ -170,6 +179,9 @@ class Tunnel:
         self.reason = ""
         self.ending: tuple[int, str] | None = None
         self.leaving = False
+        self._restarts = restarts
+        self._answering: Half | None = None
+        """Who still speaks after the other side broke a rule: it was told to close, and its answer is the last word."""
         limit = settings.max_message
         self.browser = Half(self, BROWSER, browser, FrameScanner(limit, masked=True, reserved=reserved))
         self.worker = Half(self, WORKER, worker, FrameScanner(limit, masked=False, reserved=reserved))
@@ -217,11 +229,13 @@ class Tunnel:
         if not self.closed_by:
             self.closed_by = half.name
             self.close_code = 1006
-            if half is self.worker and peer.open:
+            if half is self.worker and peer.open and self._restarts:
                 # A worker that ends drops its sockets with no close frame; BokehJS reconnects on 1012.
                 self.end(1012, "the worker ended", closed_by=WORKER)
         if peer.open:
-            if not peer.transport.is_closing():
+            if self._answering is half:
+                self._say_last(peer)
+            elif not peer.transport.is_closing():
                 peer.transport.close()
             self._leave()
         else:
@@ -234,7 +248,7 @@ class Tunnel:
         self._pass_before(half, data, big.offset)
         limit = self._settings.max_message
         self.reason = f"message-too-big: {big.size} bytes from the {half.name}, [limits] max_message = {limit}"
-        self.end(1009, "message too big")
+        self._refuse(half, 1009, "message too big")
 
     def broken(self, half: Half, data: bytes, broken: BrokenFrame) -> None:
         """As `too_big`, with 1002: a frame that breaks RFC 6455 reaches nobody."""
@@ -242,7 +256,7 @@ class Tunnel:
             return
         self._pass_before(half, data, broken.offset)
         self.reason = f"broken-frame: {broken.detail} from the {half.name}"
-        self.end(1002, "protocol error")
+        self._refuse(half, 1002, "protocol error")
 
     @staticmethod
     def _pass_before(half: Half, data: bytes, offset: int) -> None:
@@ -252,6 +266,29 @@ class Tunnel:
         elif offset < 0:
             half.peer.transport.close()  # it has the first bytes of the frame already: nothing can be said to it
         half.scanner.skip = 0
+
+    def _refuse(self, half: Half, code: int, text: str) -> None:
+        """Nothing more is heard from `half`.  Its peer is told to close, and what it says until then still arrives."""
+        peer = half.peer
+        if not (peer.open and half.scanner.between_frames) or peer.transport.is_closing():
+            self.end(code, text)
+            return
+        half.hold()
+        self.ending = (code, text)
+        if not self.closed_by:
+            self.closed_by, self.close_code = GATEWAY, code
+        peer.transport.write(close_frame(code, text, masked=peer is self.worker))
+        self._answering = peer
+        self.due = self._sweep.now + REPLY_GRACE
+
+    def _say_last(self, half: Half) -> None:
+        """Closes the side that broke a rule: with our close frame, where the other side's did not come to stand."""
+        self._answering = None
+        said = half.peer.scanner
+        if said.close_code is None and said.between_frames:
+            self._say_close(half)
+        elif not half.transport.is_closing():
+            half.transport.close()
 
     # How the gateway ends it.
 
@@ -271,7 +308,10 @@ class Tunnel:
     def write_ending(self, half: Half, data: bytes) -> None:
         """Bytes that come while the tunnel ends: only the rest of a frame that was already under way goes on."""
         peer = half.peer
-        if peer.transport.is_closing():
+        if peer.transport.is_closing() or peer is self._answering:
+            return
+        if half is self._answering:
+            peer.transport.write(data)
             return
         boundary = half.scanner.boundary
         if boundary < 0:
@@ -304,6 +344,12 @@ class Tunnel:
 
     def expire(self, now: float) -> None:
         settings = self._settings
+        answering = self._answering
+        if answering is not None:
+            self._say_last(answering.peer)
+            answering.transport.close()
+            self.due = now + CLOSE_GRACE
+            return
         if self.ending is not None or self.leaving:
             self._cut()
             self.due = now + CLOSE_GRACE

@@ -70,7 +70,9 @@ class Scripted:
             await side.send(self.says)
         if self.then_close:
             side.close()
-        await side.wait_end()
+        while data := await side.receive():
+            if any(reason in data for reason in (b"protocol error", b"message too big")):
+                side.writer.write_eof()
         side.close()
 
 

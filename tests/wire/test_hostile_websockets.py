@@ -13,7 +13,8 @@ from websockets.exceptions import ProtocolError
 from websockets.protocol import Protocol, State
 from websockets.protocol import Side as Role
 
-from tests.support.frames import BINARY, CLOSE, PING, PONG, TEXT, frame, handshake
+from bokeh_gateway.wire.frames import close_frame
+from tests.support.frames import BINARY, CLOSE, PING, PONG, TEXT, close, frame, handshake
 from tests.support.gateway import GatewayProcess
 from tests.support.raw import RawClient
 from tests.support.recording import Recorded, RecordingWorker, answer, switching
@@ -313,11 +314,17 @@ def cases() -> list[object]:
     ]
 
 
+OURS = close(1002, b"protocol error", masked=False)
+
+
 @pytest.mark.parametrize(("masked", "good", "bad"), cases())
 def test_a_frame_that_breaks_the_protocol_ends_both_sides_with_1002(
     masked: bool, good: bytes, bad: bytes, gateway: GatewayProcess, worker: RecordingWorker
 ) -> None:
-    """What came before it passes as it is; of the frame itself, and of what follows, no byte does."""
+    """What came before it passes as it is; of the frame itself, and of what follows, no byte does.
+
+    The side that did no wrong hears of it first, and its answer is the last that the other one hears.
+    """
     never = frame(TEXT, b"never", masked=masked)
     if masked:
         with opened(gateway) as client:
@@ -331,9 +338,11 @@ def test_a_frame_that_breaks_the_protocol_ends_both_sides_with_1002(
         script.says = good + bad + never
         with opened(gateway) as client:
             client.send(GO)
-            got = client.read_to_end()
-            assert got.startswith(good)
-            assert close_code(got[len(good) :]) == 1002
+            assert client.read_exactly(len(good)) == good
+            told = client.read_exactly(len(OURS))
+            assert close_code(told) == 1002
+            client.send(close_frame(1002, "protocol error", masked=True))
+            assert client.read_to_end() == b""
         wait_ended(worker)
         assert close_code(frames_at(worker)[len(GO) :]) == 1002
     wait_until(lambda: "broken-frame" in "".join(gateway.access_log()[-3:]), "the access log says why")
@@ -351,3 +360,17 @@ def test_what_ends_a_websocket_here_ends_it_at_another_receiver(name: str, role:
     peer = Protocol(role, state=State.OPEN, max_size=None)
     peer.receive_data(frame(TEXT, b"good", masked=masked) + bad_frames(masked)[name])
     assert isinstance(peer.parser_exc, ProtocolError)
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_what_the_worker_was_about_to_say_still_arrives_after_a_broken_frame(
+    answers: bool, gateway: GatewayProcess, worker: RecordingWorker
+) -> None:
+    """Its answers to good messages, and its own close frame where it sends one."""
+    last = frame(TEXT, b"echo", masked=False) + (close(1002, b"bye", masked=False) if answers else b"")
+    script.says, script.then_close = last, answers
+    with opened(gateway) as client:
+        client.send(frame(TEXT, b"good") + frame(TEXT | 0x10, b"bad"))
+        data = client.read_to_end()
+    assert data.startswith(last)
+    assert (data == last) if answers else close_code(data[len(last) :]) == 1002
