@@ -31,6 +31,7 @@ from bokeh_gateway.endpoint.failure import explain
 from bokeh_gateway.endpoint.fleet import Fleet, Roster
 from bokeh_gateway.endpoint.reconnect import Reconnect
 from bokeh_gateway.endpoint.record import Recorder
+from bokeh_gateway.endpoint.rotation import Rotation
 from bokeh_gateway.endpoint.router import Mount, Router
 from bokeh_gateway.endpoint.static_files import StaticFiles
 from bokeh_gateway.endpoint.static_folder import StaticFolder
@@ -152,6 +153,7 @@ class DataPlane:
             rate=SessionRate(rate) if rate is not None else None,
             embedding=embedding(config),
             reconnect=self._reconnect(config),
+            rotation=Rotation(secrets[0]) if config.sessions.mode != "unsigned" and len(secrets) > 1 else None,
             token_warn_size=limits.token_warn_size,
             on_open=self._recorder.opened,
             on_close=self._recorder.closed,

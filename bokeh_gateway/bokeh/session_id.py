@@ -79,6 +79,12 @@ def verify(session_id: str, secrets: Sequence[bytes]) -> bool:
         return False
 
 
+def sign_again(session_id: str, secret: bytes) -> str:
+    """The id with the signature of `secret` in place of the one that it has; the same for the same id, always."""
+    base = session_id.partition(".")[0]
+    return f"{base}.{signature(base, secret)}"
+
+
 def valid_form(session_id: str) -> bool:
     """Whether it may go into a header, a URL and a log: 1 to 512 printable ASCII characters, no space, no slash."""
     return _FORM.fullmatch(session_id) is not None

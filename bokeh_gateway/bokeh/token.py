@@ -113,6 +113,16 @@ def page_header(token: str, name: str) -> str | None:
     return value if isinstance(value, str) else None
 
 
+def sign_again(token: str, secret: bytes) -> str:
+    """The same token, it and the session id inside signed with `secret`: what a worker with a new key takes.
+
+    Raises:
+        TokenError: `token` cannot be read.
+    """
+    session_id = ids.sign_again(read_claims(token).session_id, secret)
+    return _sealed(_payload(token) | {"session_id": session_id}, secret)
+
+
 def _sealed(payload: dict[str, object], secret: bytes | None) -> str:
     base = urlsafe_b64encode(json.dumps(payload).encode()).decode().rstrip("=")
     return base if secret is None else f"{base}.{ids.signature(base, secret)}"

@@ -312,7 +312,8 @@ class Sessions(Table):
     secret_key: SecretOrNone = None
     """Signs session ids; the workers' BOKEH_SECRET_KEY, which is also its default in the signed modes."""
     previous_keys: tuple[Secret, ...] = ()
-    """Still accepted after a change of `secret_key`, so that open pages live through it."""
+    """Accepted until they are taken out of here, after a change of `secret_key`.  Workers get what they signed signed
+    again with `secret_key`, which they must have: a parent application may change its key after them."""
     token_expiration: Duration = 300.0
     """Lifetime of a token, whole seconds; supervised workers get it as `--session-token-expiration`."""
     token_leeway: DurationOrZero = 30.0

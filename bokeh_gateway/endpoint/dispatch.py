@@ -25,8 +25,9 @@ from bokeh_gateway.endpoint.fleet import Fleet
 from bokeh_gateway.endpoint.mount_links import PAGES, MountLinks
 from bokeh_gateway.endpoint.proxy import Proxy
 from bokeh_gateway.endpoint.queueing import Queueing
-from bokeh_gateway.endpoint.reconnect import Reconnect, Way
+from bokeh_gateway.endpoint.reconnect import Reconnect, Way, key_of
 from bokeh_gateway.endpoint.representation import Answer
+from bokeh_gateway.endpoint.rotation import Rotation
 from bokeh_gateway.endpoint.router import Mount, Router, has_dot_segments
 from bokeh_gateway.endpoint.static_files import StaticFiles
 from bokeh_gateway.endpoint.static_folder import StaticFolder
@@ -36,7 +37,7 @@ from bokeh_gateway.http.head import BadHead, RequestHead, check_websocket
 from bokeh_gateway.policy.credentials import without_matching_cookies
 from bokeh_gateway.policy.limits import SessionRate
 from bokeh_gateway.policy.origin import OriginPolicy
-from bokeh_gateway.policy.session import MINT, SessionPolicy
+from bokeh_gateway.policy.session import MINT, Named, SessionPolicy
 from bokeh_gateway.policy.verdict import Deny
 from bokeh_gateway.wire.tunnel import Tunnel, TunnelSettings
 
@@ -79,6 +80,8 @@ class DispatchSettings:
     mixed: MixedContent = field(default_factory=MixedContent)
     reconnect: Reconnect | None = None
     """Brings pages back whose token has expired; None: they are refused."""
+    rotation: Rotation | None = None
+    """Signs again what an earlier key signed; None: there is none."""
     token_warn_size: int = 8 * 1024
     on_open: Callable[[Exchange], None]
     on_close: Callable[[Exchange, Tunnel], None]
@@ -300,6 +303,8 @@ class Dispatch(HTTPServerConnectionDelegate):
         if mount.unwanted_cookies is not None:
             head.plain = without_matching_cookies(head.plain, mount.unwanted_cookies)
         session_id, mint = allowed.session_id, allowed.mint and page
+        if settings.rotation is not None and session_id is not None and settings.rotation.is_old(session_id):
+            session_id = settings.rotation.of_page(head, refs, session_id)
         proxy = endpoint(exchange, self._fleet, pool, mount, session_id, mint, settings.secret)
         if pool.max_sessions is not None and page and (session_id is None or self._fleet.is_new(pool, session_id)):
             found = self._queueing.admit(pool, head, monotonic())
@@ -351,9 +356,12 @@ class Dispatch(HTTPServerConnectionDelegate):
             refs = session_refs(head)
             now = time()
             named = settings.sessions.check_websocket(refs, now)
-            if settings.reconnect is not None and refs.subprotocol is not None:
-                clock = exchange.connection.edge.sweep.now
-                found = settings.reconnect.way(head, refs.subprotocol, named, mount, pool, now, clock)
+            token = refs.subprotocol
+            clock = exchange.connection.edge.sweep.now
+            if settings.rotation is not None and token is not None and isinstance(named, Named):
+                token, named = self._signed_again(settings.rotation, head, token, named, mount, clock)
+            if settings.reconnect is not None and token is not None:
+                found = settings.reconnect.way(head, token, named, mount, pool, now, clock)
                 if isinstance(found, Deny):
                     return _refuse(exchange, found)
                 way = found
@@ -377,6 +385,17 @@ class Dispatch(HTTPServerConnectionDelegate):
             on_close=settings.on_close,
             way=way,
         )
+
+    def _signed_again(
+        self, rotation: Rotation, head: RequestHead, token: str, named: Named, mount: Mount, clock: float
+    ) -> tuple[str, Named]:
+        session_id = named.session_id
+        if session_id is None or not rotation.is_old(session_id):
+            return token, named
+        if self._fleet.live.worker_of(key_of(head, mount, session_id), clock) is not None:
+            return token, named
+        token, session_id = rotation.of_token(head, token)
+        return token, Named(session_id, False, named.expiry)
 
     def _note_token(self, head: RequestHead, size: int) -> None:
         self._fleet.metrics.token_bytes.observe(size)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from bokeh_gateway.balance.live_sessions import session_key
 from bokeh_gateway.bokeh.token import read_claims
+from bokeh_gateway.endpoint.rotation import with_line
 from bokeh_gateway.policy.reconnect import ReconnectPolicy, gone
 from bokeh_gateway.policy.session import TOKEN_EXPIRED
 from bokeh_gateway.policy.verdict import Deny
@@ -57,8 +58,7 @@ class Reconnect:
         else:
             assert named.session_id is not None
             session_id, expiry, expired = named.session_id, named.expiry, None
-        path = head.path[len(mount.path) :] if mount.strip else head.path
-        key = session_key(path, session_id)
+        key = key_of(head, mount, session_id)
         if expiry is None or not self._policy.near(expiry, now):
             return Way(session_id, key)
         worker = self._fleet.live.worker_of(key, pool, clock)
@@ -67,17 +67,15 @@ class Reconnect:
             if expired is None:
                 return Way(session_id, key)  # not refused yet: the worker decides, by its own clock
             return late or gone(pool.name, now - expiry, pool.workers[0].keeps)
-        head.plain = _with_token(head.plain, self._policy.renew(token, now).encode())
+        line = (b"Sec-WebSocket-Protocol: bokeh, ", self._policy.renew(token, now).encode())
+        head.plain = with_line(head.plain, _PROTOCOL, line)
         self._fleet.metrics.tokens_renewed.add(worker.name)
         if expired is not None:
             log.info("%s: a page came back to its session after its token had expired", worker.name)
         return Way(session_id, key, worker)
 
 
-def _with_token(plain: list[bytes], token: bytes) -> list[bytes]:
-    """The lines of a request head with another token in place of the one among the subprotocols."""
-    lines: list[bytes] = []
-    for at in range(0, len(plain), 4):
-        if plain[at].lower() != _PROTOCOL:
-            lines += plain[at : at + 4]
-    return [*lines, b"Sec-WebSocket-Protocol: bokeh, ", token, b"\r\n", b""]
+def key_of(head: RequestHead, mount: Mount, session_id: str) -> bytes:
+    """Of the session that a WebSocket wants, in `LiveSessions`."""
+    path = head.path[len(mount.path) :] if mount.strip else head.path
+    return session_key(path, session_id)

@@ -312,6 +312,9 @@ class Tunnel:
             return
         if half is self._answering:
             peer.transport.write(data)
+            if half.scanner.close_code is not None and half.scanner.between_frames:
+                self._say_last(peer)
+                half.transport.close()
             return
         boundary = half.scanner.boundary
         if boundary < 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable
 
@@ -72,7 +73,8 @@ class Scripted:
             side.close()
         while data := await side.receive():
             if any(reason in data for reason in (b"protocol error", b"message too big")):
-                side.writer.write_eof()
+                with contextlib.suppress(OSError):  # the gateway may have cut it meanwhile
+                    side.writer.write_eof()
         side.close()
 
 
