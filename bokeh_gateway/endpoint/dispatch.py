@@ -359,7 +359,7 @@ class Dispatch(HTTPServerConnectionDelegate):
             token = refs.subprotocol
             clock = exchange.connection.edge.sweep.now
             if settings.rotation is not None and token is not None and isinstance(named, Named):
-                token, named = self._signed_again(settings.rotation, head, token, named, mount, clock)
+                token, named = self._signed_again(settings.rotation, exchange, token, named, mount, pool)
             if settings.reconnect is not None and token is not None:
                 found = settings.reconnect.way(head, token, named, mount, pool, now, clock)
                 if isinstance(found, Deny):
@@ -387,12 +387,12 @@ class Dispatch(HTTPServerConnectionDelegate):
         )
 
     def _signed_again(
-        self, rotation: Rotation, head: RequestHead, token: str, named: Named, mount: Mount, clock: float
+        self, rotation: Rotation, exchange: Exchange, token: str, named: Named, mount: Mount, pool: Pool
     ) -> tuple[str, Named]:
-        session_id = named.session_id
+        head, clock, session_id = exchange.head, exchange.connection.edge.sweep.now, named.session_id
         if session_id is None or not rotation.is_old(session_id):
             return token, named
-        if self._fleet.live.worker_of(key_of(head, mount, session_id), clock) is not None:
+        if self._fleet.live.worker_of(key_of(head, mount, session_id), pool, clock) is not None:
             return token, named
         token, session_id = rotation.of_token(head, token)
         return token, Named(session_id, False, named.expiry)
