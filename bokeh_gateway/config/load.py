@@ -16,6 +16,7 @@ from bokeh_gateway.config.expand import expand
 from bokeh_gateway.config.fields import Context
 from bokeh_gateway.config.mistake import KeyMistake, explain, mistake, unknown_key
 from bokeh_gateway.config.mistake import Path as KeyPath
+from bokeh_gateway.config.public_path import with_public_path
 from bokeh_gateway.config.schema import Config, Pool, Route, Table, Tls
 from bokeh_gateway.errors import ConfigError, ConfigErrors
 
@@ -99,7 +100,7 @@ def _with_environ(data: dict[str, Any], environ: Mapping[str, str]) -> dict[str,
     auth = data.get("auth")
     if isinstance(auth, dict):
         data = data | {"auth": _auth_defaults(environ) | auth}
-    return data
+    return dict(with_public_path(data))
 
 
 def _tls_defaults(environ: Mapping[str, str]) -> dict[str, str]:

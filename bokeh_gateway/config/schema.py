@@ -61,7 +61,8 @@ class Gateway(Table):
     processes: Processes = 1
     """Gateway processes; "auto" is one a core.  One moves more than a dozen workers can make."""
     public_url: PublicUrl = None
-    """The address that browsers use, when it cannot be taken from the request.  Without a trailing slash."""
+    """The address that browsers use, when it cannot be taken from the request.  Without a trailing slash.  Its path, as
+    in "https://hub.example.com/user/ada", is the prefix of the workers that the gateway runs, where they have none."""
     trusted_proxies: tuple[TrustedNetwork, ...] = ()
     """Whose X-Forwarded-* and PROXY headers are believed; "unix:" is who comes by a unix socket.  None by default:
     anyone can send these headers."""

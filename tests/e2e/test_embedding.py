@@ -6,7 +6,8 @@ from pathlib import Path
 
 import requests
 
-from tests.support.bokeh_client import BokehSocket, page_token, websocket_url
+from tests.support.bokeh_client import BokehSocket, get, page_token, websocket_url
+from tests.support.certificates import Certificate
 from tests.support.gateway import GatewayProcess
 from tests.support.waiting import wait_until
 from tests.support.workers import BokehWorker, servers
@@ -56,3 +57,34 @@ set = {{ X-Robots-Tag = "noindex" }}
             BokehSocket(websocket_url(gateway.url("/recorder")), token, origin=PARENT).close()
         wait_until(lambda: "mixed content" in gateway.stderr, "the log line")
         assert gateway.stderr.count(f"mixed content: an https page of '{PARENT}'") == 1
+
+
+def test_an_http_page_that_embeds_the_https_gateway_is_named(
+    three_workers: list[BokehWorker], certificate: Certificate, tmp_path: Path
+) -> None:
+    """Once, with what to do; a page of the same host is not spoken of."""
+    text = f"""
+[gateway]
+listen = []
+[tls]
+listen = ["127.0.0.1:0"]
+certfile = "{certificate.certfile}"
+keyfile = "{certificate.keyfile}"
+[pool.apps]
+servers = {servers(three_workers)}
+[embed]
+origins = ["http://www.acme.test", "http://localhost"]
+"""
+    with GatewayProcess(text, tmp_path) as gateway:
+        script = gateway.https("/recorder/autoload.js?bokeh-autoload-element=1&bokeh-app-path=/recorder")
+        for origin in ("http://www.acme.test", "http://localhost", "http://www.acme.test"):
+            answer = get(script, headers={"Origin": origin}, verify=str(certificate.authority))
+            assert answer.headers.get("Access-Control-Allow-Origin") == origin, (
+                answer.status_code,
+                answer.text,
+                answer.headers,
+            )
+        line = gateway.wait_for_output("mixed content")
+        assert "an http page of 'http://www.acme.test' embeds this https gateway" in line
+        assert "serve the page by https" in line
+        assert gateway.stderr.count("mixed content") == 1
