@@ -148,6 +148,8 @@ class Dispatch(HTTPServerConnectionDelegate):
             if known is not None:
                 where, pool, page, _, plain = known
                 exchange.route = where.label
+                if settings.embedding is not None:
+                    settings.embedding.begin(exchange, where)  # a GET is no preflight: nothing is answered
                 if plain and not (head.session_ids or head.protocols or head.origins):
                     return Proxy(exchange, self._fleet, pool, where, None, page, settings.secret)
                 return self._to_worker(exchange, known, host)

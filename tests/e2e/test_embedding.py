@@ -49,7 +49,9 @@ set = {{ X-Robots-Tag = "noindex" }}
         preflight = asked("OPTIONS", script, PARENT, **wanted)
         assert (preflight.status_code, preflight.headers["Access-Control-Allow-Headers"]) == (204, "bokeh-session-id")
         assert asked("OPTIONS", script, STRANGER, **wanted).status_code == 403
-        page = asked("GET", gateway.url("/recorder"), PARENT)
+        for _ in range(2):  # a target that was asked for before is answered by a shorter way
+            page = asked("GET", gateway.url("/recorder"), PARENT)
+            assert "default-src" in page.headers["Content-Security-Policy"]
         assert page.headers["Content-Security-Policy"].endswith(f"frame-ancestors 'self' {PARENT}")
         assert page.headers["X-Robots-Tag"] == "noindex"
         for _ in range(2):
@@ -79,11 +81,7 @@ origins = ["http://www.acme.test", "http://localhost"]
         script = gateway.https("/recorder/autoload.js?bokeh-autoload-element=1&bokeh-app-path=/recorder")
         for origin in ("http://www.acme.test", "http://localhost", "http://www.acme.test"):
             answer = get(script, headers={"Origin": origin}, verify=str(certificate.authority))
-            assert answer.headers.get("Access-Control-Allow-Origin") == origin, (
-                answer.status_code,
-                answer.text,
-                answer.headers,
-            )
+            assert answer.headers.get("Access-Control-Allow-Origin") == origin
         line = gateway.wait_for_output("mixed content")
         assert "an http page of 'http://www.acme.test' embeds this https gateway" in line
         assert "serve the page by https" in line
