@@ -102,7 +102,7 @@ def test_tk12_pages_are_not_stored(three_workers: list[BokehWorker], tmp_path: P
 
 
 def test_every_asset_of_a_panel_template_page_without_a_worker(tmp_path: Path) -> None:
-    """A worker of `panel serve` makes the page; each of its scripts and styles is the gateway's."""
+    """SP-07: a worker of `panel serve` makes the page; each of its scripts and styles is the gateway's."""
     template = APPS / "template.py"
     arguments = ["--log-level", "debug"]
     with BokehWorker(tmp_path, template, command=("panel", "serve"), arguments=arguments) as worker:

@@ -56,7 +56,7 @@ def test_the_assets_that_a_page_names(three_workers: list[BokehWorker], tmp_path
 
 
 def test_a_file_that_only_one_worker_has_is_found(tmp_path: Path) -> None:
-    """An extension registered by an import in one worker: its 404 elsewhere is not the last word."""
+    """SP-06: an extension registered by an import in one worker: its 404 elsewhere is not the last word."""
     dist = tmp_path / "oddity" / "dist"
     dist.mkdir(parents=True)
     (dist / "oddity.js").write_text("window.oddity = 1")

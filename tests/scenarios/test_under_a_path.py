@@ -25,7 +25,7 @@ strip_prefix = {strip}
 
 
 def test_workers_that_know_the_prefix(tmp_path: Path) -> None:
-    """`bokeh serve --prefix /sub`: every link of the index and every asset resolves, and no path is doubled."""
+    """SP-08: `bokeh serve --prefix /sub`: every link of the index and every asset resolves, and no path is doubled."""
     record = RunRecord(tmp_path / "runs")
     second = tmp_path / "second.py"
     second.write_text("from bokeh.plotting import curdoc\ncurdoc().title = 'second'\n")
@@ -53,7 +53,7 @@ def test_workers_that_do_not(three_workers: list[BokehWorker], run_record: RunRe
 
 
 def test_the_index_of_a_stripped_mount(tmp_path: Path) -> None:
-    """Bokeh's index links from the root of the host, which is another site's."""
+    """SP-08, SP-11: Bokeh's index links from the root of the host, which is another site's."""
     record = RunRecord(tmp_path / "runs")
     second = tmp_path / "second.py"
     second.write_text("from bokeh.plotting import curdoc\ncurdoc().title = 'second'\n")
