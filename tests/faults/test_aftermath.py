@@ -16,7 +16,7 @@ from tests.faults.test_recycling import config, present, serving
 from tests.faults.test_reload import Reloaded
 from tests.faults.test_upgrade import movers, upgrade
 from tests.support.bokeh_client import PageView, view_page
-from tests.support.ctl import done, workers
+from tests.support.ctl import asked, workers
 from tests.support.page_load import PageLoad
 from tests.support.scrape import total
 from tests.support.talkers import EchoServer, Talkers
@@ -84,8 +84,8 @@ class Faults:
 
     def a_worker_is_drained_and_taken_back(self) -> None:
         name = min(serving(self.gateway))
-        done(self.gateway.config_path, "drain", name)
-        done(self.gateway.config_path, "undrain", name)
+        assert asked(self.gateway.config_path, "drain", name)["ok"]
+        assert asked(self.gateway.config_path, "undrain", name)["ok"]
         self._whole(lambda: True)
 
     def the_gateway_is_upgraded(self) -> None:

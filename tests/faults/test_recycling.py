@@ -51,11 +51,12 @@ drain = "1 s"
 
 def serving(gateway: Reloaded) -> set[str]:
     """Names of the workers that may get new sessions."""
-    return {name for name, worker in workers(gateway.config_path).items() if worker["state"] == "up"}
+    found = workers(gateway.config_path).items()
+    return {name for name, worker in found if name.startswith("apps/") and worker["state"] == "up"}
 
 
 def present(gateway: Reloaded) -> set[str]:
-    return set(workers(gateway.config_path))
+    return {name for name in workers(gateway.config_path) if name.startswith("apps/")}
 
 
 def test_wl01_a_leaking_worker_is_replaced_and_its_websockets_end_by_themselves(tmp_path: Path) -> None:
