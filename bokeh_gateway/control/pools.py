@@ -424,13 +424,16 @@ class Pools:
 
     async def end(self, group: Group, worker: Worker) -> None:
         """Ends the worker's process; it is in no roster then."""
+        self.ready.discard(worker)  # nobody is to wonder that it answers no more
+        worker.up = False
+        self._tell(worker, up=False, coming=False)
+        self._changed()
         if group.supervisor is not None:
             slot = group.supervisor.slots[group.workers.index(worker)]
             await group.supervisor.end(slot, WORKER_GRACE)
         place = group.workers.index(worker)
         del group.workers[place], group.launches[place]
         group.departing.pop(worker.name, None)
-        self.ready.discard(worker)
         self.condemned.discard(worker)
         self.held.discard(worker)
         self._regroup()
