@@ -138,8 +138,8 @@ def test_two_processes_that_claim_the_same_keys_agree() -> None:
     fd, keys = shared_memory(table_size(1024)), [key(n) for n in range(500)]
     table = SessionTable(Lock(fd), 1024, fd)
     children = [_claim(fd, number, keys) for number in (1, 2)]
-    holder = _holder(fd)
     assert [os.waitpid(child, 0)[1] for child in children] == [0, 0]
+    holder = _holder(fd)  # only now: each claim would wait for a lock that is not given back
     os.kill(holder, signal.SIGKILL)
     os.waitpid(holder, 0)
     with table.lock:
@@ -165,7 +165,7 @@ def _claim(fd: int, number: int, keys: list[bytes]) -> int:
 
 
 def _holder(fd: int) -> int:
-    """A process that has taken the lock, perhaps after the others, and keeps it."""
+    """A process that has taken the lock and keeps it."""
     read, write = os.pipe()
     child = os.fork()
     if not child:
