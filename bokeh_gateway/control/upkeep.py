@@ -3,19 +3,13 @@ and ends those that drained."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
-from typing import Final
 
 from bokeh_gateway.balance.board import Board
 from bokeh_gateway.control.leaving import Leaving
 from bokeh_gateway.control.pools import Pools
 from bokeh_gateway.control.recycling import Recycling
 from bokeh_gateway.control.scaling import Scaling
-
-log = logging.getLogger(__name__)
-
-EXPLAIN: Final = "looking after the workers failed, a bug in the gateway"
 
 
 class Upkeep:

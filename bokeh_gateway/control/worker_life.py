@@ -6,6 +6,8 @@ The clock is the monotonic one, which goes on through an upgrade and does not ju
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 
@@ -31,16 +33,37 @@ def why_worn_out(pool: Pool, worker: Worker, slot: Slot, board: Board) -> str | 
 
 def memory(pid: int) -> int:
     """Resident bytes of a process and of its children; 0 when it has just ended."""
+    return sum(_resident(member) for member in (pid, *descendants(pid)))
+
+
+def descendants(pid: int) -> Iterator[int]:
+    """Its children, and theirs."""
+    for child in _children(pid):
+        yield child
+        yield from descendants(child)
+
+
+def _children(pid: int) -> list[int]:
+    """Linux tells those of each thread; elsewhere every process on the machine has to be asked for its parent."""
+    tasks = Path(f"/proc/{pid}/task")
     try:
-        process = psutil.Process(pid)
-        family = [process, *process.children(recursive=True)]
+        texts = [(task / "children").read_text() for task in tasks.iterdir()]
+    except ProcessLookupError:
+        return []
+    except OSError:
+        return _children_by_parent(pid)
+    return [int(word) for text in texts for word in text.split()]
+
+
+def _children_by_parent(pid: int) -> list[int]:
+    try:
+        return [child.pid for child in psutil.Process(pid).children()]
     except psutil.NoSuchProcess:
-        return 0
-    return sum(_resident(member) for member in family)
+        return []
 
 
-def _resident(process: psutil.Process) -> int:
+def _resident(pid: int) -> int:
     try:
-        return int(process.memory_info().rss)
+        return int(psutil.Process(pid).memory_info().rss)
     except psutil.NoSuchProcess:
         return 0
