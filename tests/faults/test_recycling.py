@@ -24,7 +24,7 @@ from tests.support.waiting import GENEROUS, wait_until
 from tests.support.workers import APPS
 
 A_MINUTE = float(os.environ.get("VIEWS_A_MINUTE", "150"))
-MINUTES = float(os.environ.get("MINUTES", "0.3"))
+MINUTES = float(os.environ.get("MINUTES", "0.25"))
 
 
 def config(pool: str, app: str = "recorder", processes: int = 1, more: str = "") -> str:
