@@ -53,6 +53,8 @@ class Leaving:
 
     def _is_over(self, group: Group, worker: Worker) -> bool:
         now = time.monotonic()
+        if worker not in self._pools.ready:  # it died, or never got ready: nobody needs it back
+            return True
         if not self._board.load(worker.index):
             since = self._quiet_since.setdefault(worker.name, now)
             # Never at once: a process may only now hear that the worker drains.

@@ -137,9 +137,11 @@ def test_workers_that_were_replaced_keep_their_websockets_through_an_upgrade(tmp
             view_page(url).close()
         wait_until(lambda: serving(gateway) == {"apps/1#3"}, "what was served before it counts after it", 2 * GENEROUS)
         assert view.socket.pull_document()["title"] == "Recorder"
-        view.close()
-        wait_until(lambda: present(gateway) == {"apps/1#3"}, "they end with their sessions")
+        os.kill(workers(gateway.config_path)["apps/1"]["pid"], signal.SIGKILL)
+        wait_until(lambda: present(gateway) == {"apps/1#3"}, "one that dies is not started again")
         assert len(gateway.workers()) == 1
+        view.socket.connection.close()
+        assert view.socket.connection.protocol.close_code == 1012
 
 
 def test_what_stays_open_at_a_replaced_worker_is_told_to_come_back(tmp_path: Path) -> None:
