@@ -24,7 +24,7 @@ from tornado.httputil import HTTPServerConnectionDelegate
 from bokeh_gateway import __version__
 from bokeh_gateway.balance.board import PAGES, TUNNELS
 from bokeh_gateway.balance.health import Health, HealthSettings, Verdict
-from bokeh_gateway.balance.pool import Worker
+from bokeh_gateway.balance.pool import Pool, Worker
 from bokeh_gateway.balance.shared import LAYOUT, SECRET, Shared, shared_size
 from bokeh_gateway.config.address import Address
 from bokeh_gateway.config.schema import Config
@@ -37,6 +37,7 @@ from bokeh_gateway.control.draining import Drains
 from bokeh_gateway.control.gateway_process import GatewayProcess, Handle
 from bokeh_gateway.control.health_watch import HealthWatch, Target
 from bokeh_gateway.control.memory import shared_memory
+from bokeh_gateway.control.names import Names
 from bokeh_gateway.control.notify import Notifier, activated, serves
 from bokeh_gateway.control.pools import Pools, differences
 from bokeh_gateway.control.privileges import drop, is_root
@@ -137,6 +138,8 @@ class GatewayApp:
             self._say,
             self.tell_worker,
         )
+        self._names = Names(self._names_changed)
+        self._pools.answers = self._names.found
         shape = Shape(self._process_count(config), self._configuration, self._worker_found)
         self._processes = Processes(self._start_here if self._in_process else GatewayProcess.spawn, self._shared, shape)
         self._drains = Drains(self._pools, self._board, self.tell_worker)
@@ -187,6 +190,7 @@ class GatewayApp:
         _check_log(config)
         self._fresh += self._pools.apply(self._pools.plan(config), config.timeouts.reload_linger)
         self._open_control()
+        self._names.follow(config)
 
     def _shared_memory(self) -> int:
         found = self._inherited.get("board")
@@ -201,6 +205,7 @@ class GatewayApp:
             return [], []
         if state["runtime"] is not None:
             self._runtime = RuntimeDir.adopt(*state["runtime"])
+        self._names.restore(state.get("names", ()))
         self._fresh += self._pools.restore(state["pools"], config.timeouts.reload_linger)
         self._drains.restore(state.get("drains", ()))
         self._left_behind = self._processes.restore(state["processes"], state["totals"])
@@ -276,6 +281,11 @@ class GatewayApp:
         self._watch_health()
         self._processes.send_all("roster", {"roster": self._pools.roster(), "columns": self._pools.columns})
 
+    def _names_changed(self) -> None:
+        """A name server answered."""
+        if self._pools.follow_names(self._config.timeouts.reload_linger):
+            self._roster_changed()
+
     def tell_worker(self, worker: Worker, **change: object) -> None:
         """Sends every process what changed of `worker`, in the words of `endpoint.fleet.Entry`."""
         self._processes.send_all("worker", {"name": worker.name, "change": change})
@@ -346,6 +356,7 @@ class GatewayApp:
             self._watch_health()
             if self._control is not None:
                 await self._control.start()
+            await self._names.settle()
             await self._processes.start()
             await self._serve_metrics(self._metrics_listeners)
             if self._processes.failed.done():
@@ -364,7 +375,7 @@ class GatewayApp:
             self._notifier.stopping("draining")
             if self._reloading is not None:
                 self._reloading.cancel()
-            self._close_listeners()
+            self._close_listeners(self._listeners)
             await self._processes.drain(self._config.timeouts.drain, self._hurried)
         finally:
             await self._stop()
@@ -372,7 +383,7 @@ class GatewayApp:
 
     async def _serve_metrics(self, listeners: Sequence[Listener]) -> None:
         edge = Edge(
-            delegate=metrics_delegate(self._all_metrics, lambda: self._pools.pools),
+            delegate=metrics_delegate(self._all_metrics, self._present_pools, self._stopping.done),
             limits=self._config.limits,
             timeouts=self._config.timeouts,
             trusted=TrustedProxies(),
@@ -384,6 +395,10 @@ class GatewayApp:
         for listener in listeners:
             await listener.serve(lambda: edge, None)
 
+    def _present_pools(self) -> dict[str, Pool]:
+        """Without those that a reload took away and whose last sessions go on."""
+        return {name: pool for name, pool in self._pools.pools.items() if name in self._config.pool}
+
     async def _all_metrics(self) -> Metrics:
         total = Metrics()
         total.absorb(self._metrics.snapshot())
@@ -394,7 +409,7 @@ class GatewayApp:
         return total
 
     def _say_ready(self, supervised: int) -> None:
-        external = sum(len(pool.servers) for pool in self._config.pool.values())
+        external = self._pools.external
         wanted = external + sum(pool.at_start for pool in self._config.pool.values() if pool.serve)
         have = external + supervised
         wanted = max(wanted, have)  # after an upgrade some still have sessions whose successors are there
@@ -613,6 +628,7 @@ class GatewayApp:
             for route in config.route:
                 if route.static:
                     StaticFolder(route.static)
+            await self._names.look_up_new(config)
             listeners = self._listen(config, self._listeners, made)
             metrics = self._listen_metrics(config, made)
             plan = self._pools.plan(config)
@@ -640,6 +656,7 @@ class GatewayApp:
         new_metrics = [listener for listener in metrics if listener not in self._metrics_listeners]
         self._config, self._certificates = config, certificates
         self._listeners, self._metrics_listeners = listeners, metrics
+        self._names.follow(config)
         set_level(config.log.level)
         for listener in gone:
             listener.remove()
@@ -763,6 +780,7 @@ class GatewayApp:
         return {
             **both,
             "pools": pools,
+            "names": self._names.state(),
             "processes": processes,
             "drains": self._drains.state(),
             "control": control,
@@ -777,8 +795,8 @@ class GatewayApp:
 
     # Ending.
 
-    def _close_listeners(self) -> None:
-        for listener in (*self._listeners, *self._metrics_listeners):
+    def _close_listeners(self, listeners: Sequence[Listener]) -> None:
+        for listener in listeners:
             listener.remove()
 
     async def _stop(self) -> None:
@@ -790,6 +808,7 @@ class GatewayApp:
             self._watch.close()
         self._health.close()
         self._upkeep.close()
+        self._names.close()
         await self._processes.stop()
         stopping = asyncio.ensure_future(self._pools.stop())
         self._hurried.add_done_callback(lambda _: self._spawn(self._pools.stop()))
@@ -797,7 +816,8 @@ class GatewayApp:
         self._dispose()
 
     def _dispose(self) -> None:
-        self._close_listeners()
+        self._names.close()
+        self._close_listeners([*self._listeners, *self._metrics_listeners])
         if self._control is not None:
             self._control.close()
         if self._runtime is not None:

@@ -24,6 +24,7 @@ from bokeh_gateway.config import check as checks
 from bokeh_gateway.config.fields import is_http_url
 from bokeh_gateway.config.load import load, parse
 from bokeh_gateway.config.schema import Config
+from bokeh_gateway.control.names import name_problems
 from bokeh_gateway.control.selftest import HopFailed, check_url
 from bokeh_gateway.control.upgrade import TRIAL, State, inherited
 from bokeh_gateway.control.watch import for_development
@@ -94,7 +95,7 @@ def check(context: click.Context, config_path: Path | None, ca_certs: str | None
     except ConfigErrors as errors:
         click.echo(str(errors), err=True)
         sys.exit(1)
-    for warning in checks.warnings(config, path):
+    for warning in [*checks.warnings(config, path), *asyncio.run(name_problems(config))]:
         click.echo(f"{path}: warning: {warning}", err=True)
     found = checks.check_environment(config)
     for error in found:

@@ -129,7 +129,7 @@ def _unix_problem(path: str) -> str | None:
 
 def _taken(path: str) -> str | None:
     """Whether somebody serves the socket at `path`."""
-    served = os.path.lexists(path) and _connect_problem(Address(unix=path)) is None
+    served = os.path.lexists(path) and connect_problem(Address(unix=path)) is None
     return "a socket of its own: another process serves this one" if served else None
 
 
@@ -264,17 +264,19 @@ def _unreachable(config: Config) -> Iterator[str]:
         (f"pool.{name}.servers[{index}]", server.address)
         for name, pool in config.pool.items()
         for index, server in enumerate(pool.servers)
+        if isinstance(server.address, Address)
     ]
     if not servers:
         return
     with ThreadPoolExecutor(max_workers=16) as threads:
-        reasons = threads.map(_connect_problem, [address for _, address in servers])
+        reasons = threads.map(connect_problem, [address for _, address in servers])
     for (key, address), reason in zip(servers, reasons, strict=True):
         if reason:
             yield f"{key}: {address} cannot be reached now: {reason}"
 
 
-def _connect_problem(address: Address) -> str | None:
+def connect_problem(address: Address) -> str | None:
+    """Why nothing can be reached there now, None if it can."""
     try:
         if address.unix:
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:

@@ -15,6 +15,7 @@ from bokeh_gateway.config.auth import Auth
 from bokeh_gateway.config.cross_auth import auth_mistakes, embeds, route_mistakes, ticket_mistakes
 from bokeh_gateway.config.mistake import KeyMistake, Path, closest, key_text, mistake
 from bokeh_gateway.config.schema import Gateway, Metrics, Pool, Route, Sessions, Timeouts, Tls
+from bokeh_gateway.config.server_name import ServerName
 from bokeh_gateway.errors import ConfigError
 from bokeh_gateway.units import format_duration
 
@@ -126,7 +127,7 @@ def _scaling(name: str, pool: Pool) -> Iterator[ConfigError]:
 
 
 def _same_server_twice(name: str, pool: Pool) -> Iterator[ConfigError]:
-    seen: dict[Address, int] = {}
+    seen: dict[Address | ServerName, int] = {}
     for index, server in enumerate(pool.servers):
         first = seen.setdefault(server.address, index)
         if first != index:
@@ -212,7 +213,7 @@ def _loops(parts: Parts) -> Iterator[ConfigError]:
     for name, pool in parts.pools.items():
         for index, server in enumerate(pool.servers):
             for path, address in own:
-                if server.address.reaches(address):
+                if isinstance(server.address, Address) and server.address.reaches(address):
                     expected = (
                         f"a worker's address: {key_text(path)} is the gateway itself, requests would go in a circle"
                     )

@@ -17,8 +17,9 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, SecretStr, Strict, ValidationInfo
 
-from bokeh_gateway.config.address import Address, parse_listen, parse_server, valid_host
+from bokeh_gateway.config.address import Address, parse_listen, valid_host
 from bokeh_gateway.config.origin_pattern import parse_origin_pattern
+from bokeh_gateway.config.server_name import ServerName, parse_place, parse_resolver
 from bokeh_gateway.units import parse_duration, parse_size
 
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -147,11 +148,13 @@ def _command(value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
     return (_program(value[0], info) or "", *value[1:])
 
 
-def _address(parse: Any, value: object, info: ValidationInfo) -> Address:
-    if isinstance(value, Address):
+def _address(parse: Any, value: object, info: ValidationInfo) -> Address | ServerName:
+    if isinstance(value, (Address, ServerName)):
         return value
-    address: Address = parse(_text(value))
-    return Address(unix=_absolute(address.unix, info)) if address.unix else address
+    place: Address | ServerName = parse(_text(value))
+    if isinstance(place, Address) and place.unix:
+        return Address(unix=_absolute(place.unix, info))
+    return place
 
 
 def _network(value: object) -> Network | str:
@@ -316,7 +319,8 @@ FilePath = Annotated[Path, PlainValidator(_path)]
 FilePathOrNone = Annotated[Path | None, PlainValidator(_path)]
 Program = Annotated[str | None, PlainValidator(_program)]
 ListenAddress = Annotated[Address, PlainValidator(partial(_address, parse_listen))]
-WorkerAddress = Annotated[Address, PlainValidator(partial(_address, parse_server))]
+WorkerPlace = Annotated[Address | ServerName, PlainValidator(partial(_address, parse_place))]
+NameServer = Annotated[Address, PlainValidator(partial(_address, parse_resolver))]
 TrustedNetwork = Annotated[Network | str, PlainValidator(_network)]
 PublicUrl = Annotated[str | None, PlainValidator(_public_url)]
 Redirect = Annotated[str | None, PlainValidator(_redirect)]

@@ -29,6 +29,7 @@ from bokeh_gateway.config.fields import (
     HeaderName,
     HeaderValue,
     ListenAddress,
+    NameServer,
     OriginText,
     Prefix,
     ProbePath,
@@ -43,9 +44,10 @@ from bokeh_gateway.config.fields import (
     Size,
     SizeOrNone,
     TrustedNetwork,
-    WorkerAddress,
+    WorkerPlace,
     command_line,
 )
+from bokeh_gateway.config.server_name import ServerName
 from bokeh_gateway.config.table import Table as Table
 from bokeh_gateway.units import KIB, MIB
 
@@ -77,6 +79,8 @@ class Gateway(Table):
     user: Annotated[str, Field(min_length=1)] | None = None
     """Becomes this user once the ports are bound, workers and gateway processes too; None: stays who it is.  It must be
     able to read the certificates and to write the log."""
+    resolver: tuple[NameServer, ...] = ()
+    """Name servers that are asked for `dns+...` servers of pools.  None: those of the system, with its search list."""
 
 
 class Certificate(Table):
@@ -118,21 +122,24 @@ class Tls(Table):
 
 
 class ServerAddress(Table):
-    """One worker that already runs: `"host:port"`, `"unix:/path"` or `{address = ..., weight = 2}`."""
+    """One worker that already runs: `"host:port"`, `"unix:/path"` or `{address = ..., weight = 2}`.
 
-    address: WorkerAddress
+    Or all that a name stands for, as its records are renewed: `"dns+a://name:port"`, `"dns+srv://name"`.
+    """
+
+    address: WorkerPlace
     """Where it listens."""
     weight: Annotated[Count, Field(le=1000)] = 1
-    """Its share beside the others: weight 2 gets twice the sessions of weight 1."""
+    """Its share beside the others: weight 2 gets twice the sessions of weight 1.  SRV records multiply it by theirs."""
     backup: Flag = False
-    """Gets sessions only while no other server of the pool can."""
+    """Gets sessions only while no other server of the pool can.  SRV records of a lower priority make one too."""
     slow_start: DurationOrZero = 0.0
     """Time in which its share grows from a tenth to all when it comes up: caches fill, models load.  0: at once."""
 
     @model_validator(mode="before")
     @classmethod
     def _from_text(cls, value: Any) -> Any:
-        return {"address": value} if isinstance(value, (str, Address)) else value
+        return {"address": value} if isinstance(value, (str, Address, ServerName)) else value
 
     def __str__(self) -> str:
         return str(self.address)

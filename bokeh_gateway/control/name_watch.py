@@ -10,7 +10,6 @@ import asyncio
 import ipaddress
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import dns.asyncresolver
 import dns.exception
@@ -18,7 +17,9 @@ import dns.nameserver
 import dns.rdatatype
 import dns.resolver
 
-from bokeh_gateway.balance.dns_set import TTL_MOST, Found, bounded_ttl, by_priority, retry_after
+from bokeh_gateway.balance.dns_set import TTL_MOST, Found, NotResolved, bounded_ttl, by_priority, retry_after
+from bokeh_gateway.config.address import Address
+from bokeh_gateway.config.server_name import ServerName
 
 log = logging.getLogger(__name__)
 
@@ -26,38 +27,36 @@ LIFETIME = 5.0
 """Seconds for one question, tries at several servers included."""
 
 
-@dataclass(frozen=True, slots=True)
-class Name:
-    """What to follow."""
+def make_resolver(servers: Sequence[Address] = ()) -> dns.asyncresolver.Resolver:
+    """Asks `servers`; without any, those of the system, with its search list: `bokeh-workers` alone is a name there.
 
-    kind: str
-    """"a" (A and AAAA records, with `port`) or "srv" (which carry a port)."""
-    name: str
-    port: int = 0
-
-    def __str__(self) -> str:
-        return f"dns+{self.kind}://{self.name}" + (f":{self.port}" if self.port else "")
-
-
-def make_resolver(servers: Sequence[tuple[str, int]] = ()) -> dns.asyncresolver.Resolver:
-    """Asks `servers`; without any, those of the system."""
-    resolver = dns.asyncresolver.Resolver(configure=not servers)
+    Raises:
+        NotResolved: the system names no server.
+    """
+    try:
+        resolver = dns.asyncresolver.Resolver(configure=not servers)
+    except dns.resolver.NoResolverConfiguration as error:
+        raise NotResolved(str(error)) from error
     if servers:
-        resolver.nameservers = [dns.nameserver.Do53Nameserver(host, port) for host, port in servers]
+        resolver.nameservers = [dns.nameserver.Do53Nameserver(one.host, one.port) for one in servers]
+    resolver.use_search_by_default = True
     resolver.lifetime = LIFETIME
     resolver.cache = None
     return resolver
 
 
-async def look_up(name: Name, resolver: dns.asyncresolver.Resolver) -> tuple[list[Found], float]:
+async def look_up(name: ServerName, resolver: dns.asyncresolver.Resolver) -> tuple[list[Found], float]:
     """The servers that the name stands for, and the time to live in seconds.
 
     Raises:
-        dns.exception.DNSException: no usable answer.
+        NotResolved: no usable answer.
     """
-    if name.kind == "srv":
-        return await _srv(name.name, resolver)
-    hosts, ttl = await _addresses(name.name, resolver)
+    try:
+        if name.kind == "srv":
+            return await _srv(name.name, resolver)
+        hosts, ttl = await _addresses(name.name, resolver)
+    except (dns.exception.DNSException, OSError) as error:
+        raise NotResolved(" ".join(str(error).split()) or type(error).__name__) from error
     return [Found(host, name.port) for host in hosts], ttl
 
 
@@ -93,13 +92,15 @@ class NameWatch:
     """
 
     def __init__(
-        self, name: Name, resolver: dns.asyncresolver.Resolver, on_answer: Callable[[Sequence[Found]], None]
+        self, name: ServerName, resolver: dns.asyncresolver.Resolver, on_answer: Callable[[Sequence[Found]], None]
     ) -> None:
         self._name = name
         self._resolver = resolver
         self._on_answer = on_answer
         self._task: asyncio.Task[None] | None = None
         self._failures = 0
+        self.asked = asyncio.Event()
+        """Set when the first question was answered, or could not be."""
 
     def start(self) -> None:
         self._task = asyncio.get_running_loop().create_task(self._run(), name=str(self._name))
@@ -110,17 +111,19 @@ class NameWatch:
             self._task = None
 
     async def _run(self) -> None:
-        while True:  # noqa: ASYNC110
-            await asyncio.sleep(await self._once())
+        while True:
+            pause = await self._once()
+            self.asked.set()
+            await asyncio.sleep(pause)
 
     async def _once(self) -> float:
         """Asks once; seconds until the next time."""
         try:
             found, ttl = await look_up(self._name, self._resolver)
-        except (dns.exception.DNSException, OSError) as error:
+        except NotResolved as error:
             self._failures += 1
             if self._failures == 1:
-                log.warning("%s: %s; the workers stay as they are", self._name, str(error) or type(error).__name__)
+                log.warning("%s: %s; the workers stay as they are", self._name, error)
             return retry_after(self._failures)
         if not found:
             log.warning("%s: the answer names nobody; the workers stay as they are", self._name)

@@ -13,11 +13,13 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Final
 
 from bokeh_gateway.balance.board import TUNNELS, Board
+from bokeh_gateway.balance.dns_set import Found, resolved
 from bokeh_gateway.balance.health import HealthSettings
 from bokeh_gateway.balance.pool import Pool, Worker
 from bokeh_gateway.config.address import Address
-from bokeh_gateway.config.schema import Config
+from bokeh_gateway.config.schema import Config, ServerAddress
 from bokeh_gateway.config.schema import Pool as PoolSettings
+from bokeh_gateway.config.server_name import ServerName
 from bokeh_gateway.control.command import Launch, unused_lifetime, worker_command
 from bokeh_gateway.control.health_watch import Target
 from bokeh_gateway.control.probe_target import health_settings, probe_target
@@ -110,6 +112,12 @@ class Pools:
         self._groups: dict[str, list[Group]] = {}
         """By pool, the present generation last."""
         self._generation: dict[str, int] = {}
+        self.answers: Mapping[ServerName, Sequence[Found]] = {}
+        """What names in the DNS stand for now."""
+        self._named: dict[str, PoolSettings] = {}
+        """Pools that have such names."""
+        self._left_out: dict[str, int] = {}
+        """Servers for which there is no room, by pool."""
         self._tasks: set[asyncio.Task[None]] = set()
 
     # What there is.
@@ -139,6 +147,12 @@ class Pools:
     def supervisors(self) -> list[Supervisor]:
         """Whoever runs workers, those that go included."""
         return [g.supervisor for groups in self._groups.values() for g in groups if g.supervisor is not None]
+
+    @property
+    def external(self) -> int:
+        """Present workers that run elsewhere."""
+        groups = (group for groups in self._groups.values() for group in groups if not group.launches)
+        return sum(not worker.draining for group in groups for worker in group.workers)
 
     @property
     def columns(self) -> int:
@@ -226,7 +240,11 @@ class Pools:
                 how_many = max(how_many, sum(not worker.draining for worker in present.workers))
             numbers = range(1, how_many + 1)
             launches[name] = [self._launch(config, name, number, generation) for number in numbers]
-        count = sum(len(pool.servers) + pool.at_start * bool(pool.serve) for pool in config.pool.values())
+        known = {worker.name for worker in self.workers()}
+        count = sum(map(len, launches.values()))
+        for name, settings in config.pool.items():
+            plain = [server for server in settings.servers if isinstance(server.address, Address)]
+            count += sum(f"{name}/{server}" not in known for server in plain)
         if count + len(self.workers()) > self._board.columns:
             raise ConfigError("pool", count, f"at most {self._board.columns} workers, those that still drain included")
         return Plan(config, dict(config.pool), launches, generations)
@@ -245,7 +263,9 @@ class Pools:
         for name in self._groups.keys() - plan.settings.keys():
             for group in self._groups[name]:
                 self._leave(group, linger)
-        for name, settings in plan.settings.items():
+        self._named = {name: settings for name, settings in plan.settings.items() if has_names(settings)}
+        # Names last: what they stand for is left out where there is no room for it.
+        for name, settings in sorted(plan.settings.items(), key=lambda item: item[0] in self._named):
             if settings.serve:
                 if name in plan.launches:
                     fresh.append(self._generate(name, settings, plan, linger))
@@ -332,11 +352,13 @@ class Pools:
         fresh = Group(name, wanted)
         groups_before = list(groups)
         groups.append(fresh)
-        for server in settings.servers:
+        for server in self._members(name, settings):
             worker = known.pop(f"{name}/{server}", None)
             if worker is None:
+                address = server.address
+                assert isinstance(address, Address), "names are resolved"
                 worker = Worker(
-                    f"{name}/{server}", server.address, index=self._column(), weight=server.weight, backup=server.backup
+                    f"{name}/{server}", address, index=self._column(), weight=server.weight, backup=server.backup
                 )
             worker.weight = server.weight
             worker.backup, worker.draining = server.backup, worker in self.held
@@ -350,14 +372,44 @@ class Pools:
             group.workers[:] = [worker for worker in group.workers if worker not in wanted]
             self._leave(group, linger)
 
+    def follow_names(self, linger: float) -> bool:
+        """Makes the workers those that names stand for now; whether any pool has other ones than before."""
+        changed = False
+        for name, settings in self._named.items():
+            present = self._present(name)
+            have = [(worker.name, worker.weight, worker.backup) for worker in present.workers] if present else []
+            members = self._members(name, settings)
+            if have != [(f"{name}/{server}", server.weight, server.backup) for server in members]:
+                self._servers(name, settings, linger)
+                changed = True
+        if changed:
+            self._regroup()
+        return changed
+
+    def _members(self, name: str, settings: PoolSettings) -> list[ServerAddress]:
+        """The servers of a pool now, as far as the board has room for them."""
+        members = resolved(settings.servers, self.answers)
+        known = {worker.name for worker in self.workers()}
+        new = [server for server in members if f"{name}/{server}" not in known]
+        room = sum(1 for _ in self._free_columns()) if new else 0
+        left_out = new[room:]
+        if len(left_out) != self._left_out.get(name, 0):
+            self._left_out[name] = len(left_out)
+            most = self._board.columns
+            log.warning("pool %s: %d servers are left out, there is room for %d workers", name, len(left_out), most)
+        return [server for server in members if server not in left_out] if left_out else members
+
     def _present(self, name: str) -> Group | None:
         groups = self._groups.get(name)
         return groups[-1] if groups else None
 
     def _column(self) -> int:
+        return next(self._free_columns())
+
+    def _free_columns(self) -> Iterator[int]:
         taken = {worker.index for worker in self.workers()}
         # What is gone may still have a request under way somewhere.
-        return next(i for i in range(self._board.columns) if i not in taken and not self._board.load(i))
+        return (i for i in range(self._board.columns) if i not in taken and not self._board.load(i))
 
     def _regroup(self, settings: Mapping[str, PoolSettings] | None = None) -> None:
         """The pools as the groups are now."""
@@ -593,6 +645,11 @@ def seat(worker: str) -> tuple[int, int]:
 def supervision(settings: PoolSettings) -> SupervisorSettings:
     """How the workers of a pool are run."""
     return SupervisorSettings(start_timeout=settings.start_timeout)
+
+
+def has_names(settings: PoolSettings) -> bool:
+    """Whether some of its workers are found by name."""
+    return any(isinstance(server.address, ServerName) for server in settings.servers)
 
 
 def _restored(entry: Mapping[str, Any]) -> Worker:

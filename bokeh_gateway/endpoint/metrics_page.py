@@ -13,7 +13,7 @@ from bokeh_gateway.observe.metrics import Metrics
 
 
 def metrics_delegate(
-    metrics: Callable[[], Awaitable[Metrics]], pools: Callable[[], Mapping[str, Pool]]
+    metrics: Callable[[], Awaitable[Metrics]], pools: Callable[[], Mapping[str, Pool]], draining: Callable[[], bool]
 ) -> HTTPServerConnectionDelegate:
     """A Tornado application, mounted on the wire like any other; `metrics` sums up all gateway processes."""
 
@@ -30,10 +30,13 @@ def metrics_delegate(
 
     class ReadyHandler(RequestHandler):
         def get(self) -> None:
-            """200 while each pool has a worker to use."""
+            """200 while new connections are taken and each pool has a worker to use."""
             empty = [name for name, pool in pools().items() if not any(worker.available for worker in pool.workers)]
             self.set_header("Content-Type", "text/plain")
-            if empty:
+            if draining():
+                self.set_status(503)
+                self.write("draining\n")
+            elif empty:
                 self.set_status(503)
                 self.write(f"no worker: {', '.join(empty)}\n")
             else:

@@ -8,7 +8,9 @@ from collections.abc import Callable
 import pytest
 
 from bokeh_gateway.balance.dns_set import Found
-from bokeh_gateway.control.name_watch import Name, NameWatch, look_up, make_resolver
+from bokeh_gateway.config.address import Address
+from bokeh_gateway.config.server_name import ServerName
+from bokeh_gateway.control.name_watch import NameWatch, look_up, make_resolver
 from tests.support.name_server import NameServer
 from tests.support.waiting import GENEROUS
 
@@ -23,19 +25,19 @@ async def until(condition: Callable[[], bool]) -> None:
     ("name", "records", "expected"),
     [
         pytest.param(
-            Name("a", "workers.test", 5006),
+            ServerName("a", "workers.test", 5006),
             {("workers.test", "A"): (7, ["10.0.0.1", "10.0.0.2"])},
             ([Found("10.0.0.1", 5006), Found("10.0.0.2", 5006)], 7.0),
             id="a",
         ),
         pytest.param(
-            Name("a", "six.test", 5006),
+            ServerName("a", "six.test", 5006),
             {("six.test", "AAAA"): (7, ["2001:db8::1"])},
             ([Found("2001:db8::1", 5006)], 7.0),
             id="aaaa",
         ),
         pytest.param(
-            Name("srv", "_bokeh._tcp.workers.test"),
+            ServerName("srv", "_bokeh._tcp.workers.test"),
             {
                 ("_bokeh._tcp.workers.test", "SRV"): (30, ["10 3 5100 one.test.", "20 1 5101 two.test."]),
                 ("one.test", "A"): (9, ["10.0.0.1"]),
@@ -47,11 +49,11 @@ async def until(condition: Callable[[], bool]) -> None:
     ],
 )
 def test_a_name_stands_for_servers(
-    name: Name, records: dict[tuple[str, str], tuple[int, list[str]]], expected: tuple[list[Found], float]
+    name: ServerName, records: dict[tuple[str, str], tuple[int, list[str]]], expected: tuple[list[Found], float]
 ) -> None:
     with NameServer() as server:
         server.records = records
-        found, ttl = asyncio.run(look_up(name, make_resolver([("127.0.0.1", server.port)])))
+        found, ttl = asyncio.run(look_up(name, make_resolver([Address("127.0.0.1", server.port)])))
     assert (sorted(found), ttl) == expected
 
 
@@ -59,8 +61,8 @@ def test_a_name_is_followed_and_a_name_server_that_fails_changes_nothing() -> No
     async def main(server: NameServer) -> None:
         answers: list[list[str]] = []
         watch = NameWatch(
-            Name("a", "workers.test", 5006),
-            make_resolver([("127.0.0.1", server.port)]),
+            ServerName("a", "workers.test", 5006),
+            make_resolver([Address("127.0.0.1", server.port)]),
             lambda found: answers.append(sorted(one.host for one in found)),
         )
         watch.start()

@@ -19,8 +19,8 @@ class NameServer:
 
     def __init__(self) -> None:
         self.records: dict[tuple[str, str], tuple[int, list[str]]] = {}
-        self.silent = False
-        """Takes questions and answers none."""
+        self.fail = ""
+        """"silent": takes questions and answers none; "servfail", "unknown": answers every one so."""
         self.asked = 0
         self._sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._sock.bind(("127.0.0.1", 0))
@@ -47,12 +47,15 @@ class NameServer:
             if not data:
                 return
             self.asked += 1
-            if not self.silent:
+            if self.fail != "silent":
                 self._sock.sendto(self._answer(dns.message.from_wire(data)).to_wire(), client)
 
     def _answer(self, question: dns.message.Message) -> dns.message.Message:
         answer = dns.message.make_response(question)
         answer.flags |= dns.flags.AA
+        if self.fail:
+            answer.set_rcode(dns.rcode.SERVFAIL if self.fail == "servfail" else dns.rcode.NXDOMAIN)
+            return answer
         asked = question.question[0]
         name = asked.name.to_text(omit_final_dot=True)
         kind = dns.rdatatype.to_text(asked.rdtype)
