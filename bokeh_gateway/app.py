@@ -433,6 +433,7 @@ class GatewayApp:
             for name, pool in config.pool.items()
             if pool.kind == "bokeh"
             for server in pool.servers
+            if isinstance(server.address, Address)
         ]
         found = self._loop.run_in_executor(None, without_xheaders, [address for _, address in places])
         found.add_done_callback(lambda done: done.cancelled() or self._say_xheaders(places, done.result()))
