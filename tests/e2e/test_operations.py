@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pytest
 import requests
+from websockets.sync.client import connect
 
+from tests.faults.test_reload import Reloaded
 from tests.support.gateway import GatewayProcess
 from tests.support.ports import free_port
 from tests.support.recording import RecordingWorker
+from tests.support.talkers import EchoServer
 from tests.support.waiting import wait_until
 
 
@@ -71,3 +74,44 @@ def test_livez_and_readyz_answer_on_the_metrics_address(tmp_path: Path, alive: b
             requests.get(gateway.url("/"), timeout=30)
             wait_until(lambda: status("/readyz") == ready, f"readyz is {ready}")
             assert status("/livez") == 200
+
+
+def test_while_it_drains_it_lives_and_is_not_ready(tmp_path: Path) -> None:
+    """Until the last WebSocket has ended."""
+    with EchoServer() as echo:
+        gateway = Reloaded(operated(echo.port, drain="60 s"), tmp_path)
+        gateway.start()
+        try:
+            with connect(gateway.url("/talk").replace("http", "ws"), compression=None, proxy=None) as talker:
+                assert asked(gateway, "readyz") == (200, "ready\n")
+                gateway.signal(signal.SIGTERM)
+                wait_until(lambda: asked(gateway, "readyz") == (503, "draining\n"), "it is not ready")
+                assert asked(gateway, "livez") == (200, "alive\n")
+                talker.send("still there")
+                assert talker.recv(30) == "still there"
+            assert gateway.wait_exit() == 0
+        finally:
+            gateway.kill()
+
+
+def test_a_pool_that_a_reload_took_away_is_no_reason_not_to_be_ready(tmp_path: Path) -> None:
+    """Though it is there for as long as its last WebSocket."""
+    with (
+        EchoServer() as echo,
+        Reloaded(operated(echo.port), tmp_path) as gateway,
+        connect(gateway.url("/talk").replace("http", "ws"), compression=None, proxy=None) as talker,
+    ):
+        gateway.reload(gateway.text.replace("[pool.site]", "[pool.other]"))
+        assert asked(gateway, "readyz") == (200, "ready\n")
+        talker.send("still there")
+        assert talker.recv(30) == "still there"
+
+
+def operated(port: int, drain: str = "1 s") -> str:
+    text = config(f"127.0.0.1:{port}", f'[metrics]\nlisten = ["127.0.0.1:{free_port()}"]\n')
+    return f'{text}[timeouts]\ndrain = "{drain}"\n'.replace("127.0.0.1:0", f"127.0.0.1:{free_port()}")
+
+
+def asked(gateway: Reloaded, path: str) -> tuple[int, str]:
+    answer = requests.get(f"http://127.0.0.1:{gateway.metrics_port}/{path}", timeout=30)
+    return answer.status_code, answer.text

@@ -1,4 +1,4 @@
-"""A name server on 127.0.0.1 that answers as a test tells it."""
+"""A name server that answers as a test tells it."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ import dns.rrset
 class NameServer:
     """Over UDP.  `records[(name, "A")] = (ttl, ["10.0.0.1"])`; what is not there is NXDOMAIN."""
 
-    def __init__(self) -> None:
+    def __init__(self, address: str = "127.0.0.1") -> None:
         self.records: dict[tuple[str, str], tuple[int, list[str]]] = {}
         self.fail = ""
         """"silent": takes questions and answers none; "servfail", "unknown": answers every one so."""
         self.asked = 0
         self._sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._sock.bind(("127.0.0.1", 0))
+        self._sock.bind((address, 0))
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     @property

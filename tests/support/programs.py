@@ -9,6 +9,7 @@ import pytest
 
 PACKAGES = {
     "nginx": "nginx",
+    "ip": "iproute2",
     "chromium": "chromium",
     "haproxy": "haproxy",
     "sshd": "openssh-server",
