@@ -47,6 +47,8 @@ class LiveSessions:
         self._open: dict[bytes, tuple[Connection, Worker]] = {}
         self._fresh: dict[bytes, tuple[Connection, Worker]] = {}
         """Open, and not in the table yet: first the worker has to send something."""
+        self._released: set[int] = set()
+        """Workers, by seed, whose drain is over; no worker that comes later has one of these."""
 
     def __len__(self) -> int:
         return len(self._open)
@@ -95,6 +97,23 @@ class LiveSessions:
         self._restarts[worker.index] = now
         self._open = {key: at for key, at in self._open.items() if at[1] is not worker}
         self._fresh = {key: at for key, at in self._fresh.items() if at[1] is not worker}
+
+    def release(self, worker: Worker, now: float) -> None:
+        """The worker's drain is over: the sessions that live there end, and their pages may begin anew elsewhere."""
+        self._released.add(worker.seed)
+        self.forget(worker, now)
+
+    def keep(self, worker: Worker) -> None:
+        """The worker takes sessions again after all."""
+        self._released.discard(worker.seed)
+
+    def released(self, key: bytes, now: float) -> bool:
+        """Whether the session has just ended with its worker's drain, by the gateway's doing."""
+        if not self._released:
+            return False
+        with self._table.lock:
+            entry = self._table.get(key, now)
+        return entry is not None and entry.value in self._released
 
     def publish(self, now: float) -> None:
         """Tells the other processes what has begun to live here."""

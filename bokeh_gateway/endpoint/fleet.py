@@ -361,11 +361,13 @@ class Fleet:
             return
         pool.replace(pool.workers)
         if worker.closed:
-            self.live.forget(worker, self._loop.time())
+            self.live.release(worker, self._loop.time())
             for tunnel in [tunnel for tunnel, owner in self.tunnels.items() if owner is worker]:
                 tunnel.reason = tunnel.reason or "worker-drained: its time to drain is over"
                 tunnel.end(GOES_ON_ELSEWHERE, "the worker was drained")
-        elif worker.available:
+            return
+        self.live.keep(worker)
+        if worker.available:
             self.waiting.worker_came(pool)
 
     def workers(self) -> list[Worker]:

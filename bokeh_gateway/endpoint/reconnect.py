@@ -63,12 +63,15 @@ class Reconnect:
             return Way(session_id, key)
         worker = self._fleet.live.worker_of(key, pool, clock)
         late = self._policy.too_late(expiry, now)
-        if late is not None or worker is None:
+        # A gateway that ends a session itself lets its page begin anew, as BokehJS tries to at once.
+        if late is not None or (worker is None and not self._fleet.live.released(key, clock)):
             if expired is None:
                 return Way(session_id, key)  # not refused yet: the worker decides, by its own clock
             return late or gone(pool.name, now - expiry, pool.workers[0].keeps)
         line = (b"Sec-WebSocket-Protocol: bokeh, ", self._policy.renew(token, now).encode())
         head.plain = with_line(head.plain, _PROTOCOL, line)
+        if worker is None:
+            return Way(session_id, key)
         self._fleet.metrics.tokens_renewed.add(worker.name)
         if expired is not None:
             log.info("%s: a page came back to its session after its token had expired", worker.name)

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,6 +16,7 @@ import psutil
 import pytest
 from websockets.exceptions import ConnectionClosed
 
+from bokeh_gateway.bokeh.token import read_claims
 from tests.faults.test_reload import Reloaded
 from tests.support.bokeh_client import BokehSocket, get, page_token, view_page, websocket_url
 from tests.support.ctl import ctl, done, refused, status, workers
@@ -224,3 +226,18 @@ def second_gateway(folder: Path) -> str:
             return late.stderr
         finally:
             late.kill()
+
+
+def test_a_page_that_outlived_its_token_goes_on_elsewhere_too(tmp_path):
+    """The gateway ended its session, so it may begin anew; one whose session ended otherwise has to be loaded again."""
+    more = '[sessions]\ntoken_expiration = "2 s"\ntoken_leeway = "0 s"\n'
+    with Reloaded(config(SUPERVISED, drain="1 s") + more, tmp_path) as gateway:
+        url = gateway.url("/template")
+        with view_page(url) as view:
+            expiry = read_claims(view.socket.token).expiry
+            assert expiry is not None
+            wait_until(lambda: time.time() > expiry + 0.5, "the token's expiry")
+            done(gateway.config_path, "drain", worker_of(gateway), "--wait")
+            assert close_code(view.socket) == 1012
+            with BokehSocket(websocket_url(url), view.socket.token) as again:
+                again.pull_document()

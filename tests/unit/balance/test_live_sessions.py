@@ -159,3 +159,23 @@ def test_an_id_names_one_session_in_each_app() -> None:
 def test_the_margin_is_a_quarter_of_what_is_short(keeps: float, expected: float) -> None:
     """Else Bokeh's own 15 s would leave BokehJS's first tries out."""
     assert margin(keeps) == expected
+
+
+def test_pages_of_a_drained_worker_may_begin_anew_for_as_long_as_their_sessions_would_have_lived(
+    worker: Worker, processes: Processes
+) -> None:
+    """In all processes that were told; not of one that was called off, nor of a session that was never there."""
+    one, other = processes.both
+    socket = Socket()
+    one.opened(KEY, socket, worker)
+    one.publish(1.0)
+    assert not one.released(KEY, 1.0)
+    for live in processes.both:
+        live.release(worker, 2.0)
+    one.closed(KEY, socket, worker, 2.5, vanished=False)
+    assert one.released(KEY, 3.0)
+    assert other.released(KEY, 3.0)
+    assert not other.released(session_key(b"/app/ws", "another"), 3.0)
+    assert not other.released(KEY, 2.5 + 60.0)
+    other.keep(worker)
+    assert not other.released(KEY, 3.0)
