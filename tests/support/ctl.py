@@ -5,18 +5,39 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from click.testing import CliRunner
+
+from bokeh_gateway.cli import main
 from bokeh_gateway.control.control_path import path_from_file
 from bokeh_gateway.control.control_socket import ask
 from tests.support.waiting import GENEROUS
 
 
-def ctl(config: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """The finished command."""
+@dataclass(frozen=True)
+class Ended:
+    """A command that has ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def ctl(config: Path, *words: str) -> Ended:
+    """The command, without the start of a program."""
+    ended = CliRunner().invoke(main, ["ctl", "--config", str(config), *words])
+    assert ended.exception is None or isinstance(ended.exception, SystemExit), ended.exception
+    return Ended(ended.exit_code, ended.stdout, ended.stderr)
+
+
+def ctl_program(config: Path, *words: str) -> Ended:
+    """The command as a program of its own."""
     command = [sys.executable, "-m", "bokeh_gateway.cli", "ctl", "--config", str(config), *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=3 * GENEROUS, check=False)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=3 * GENEROUS, check=False)
+    return Ended(ended.returncode, ended.stdout, ended.stderr)
 
 
 def done(config: Path, *words: str) -> str:
