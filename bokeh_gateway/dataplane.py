@@ -168,6 +168,7 @@ class DataPlane:
             on_done=self._recorder.exchange,
             explain=explain,
             on_bad_head=self._recorder.bad_head,
+            on_error=self.metrics.errors.add,
             public=public_url(config.gateway.public_url) if config.gateway.public_url is not None else None,
             hsts=b"Strict-Transport-Security: max-age=%d\r\n" % int(hsts) if hsts else b"",
         )

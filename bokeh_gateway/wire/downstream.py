@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
 import struct
 from typing import TYPE_CHECKING, Any, Final
@@ -381,7 +382,10 @@ class Downstream(asyncio.Protocol):
         if isinstance(error, HTTPInputError):
             self._refuse(BadHead(400, str(error)))
             return
-        log.error("a request from %s met an unexpected error", exchange.client, exc_info=error)
+        number = os.urandom(4).hex()
+        method, path = exchange.head.method.decode("latin-1"), exchange.head.path.decode("latin-1")
+        log.error("error %s: %s %s of %s failed unexpectedly", number, method, path, exchange.client, exc_info=error)
+        self.edge.on_error("request")
         if exchange.ended:
             return
         exchange.reason = "internal-error"
@@ -389,7 +393,8 @@ class Downstream(asyncio.Protocol):
             exchange.abort()
         else:
             exchange.keep = False
-            headers, body = self.edge.explain(500, "The gateway could not handle this request; its log says why.", "")
+            detail = f"The gateway could not handle this request; its log says why, as error {number}."
+            headers, body = self.edge.explain(500, detail, "")
             exchange.respond(500, headers, body)
 
     def answered(self, exchange: Exchange) -> None:

@@ -36,6 +36,8 @@ class Edge:
     """Status, detail and setting become header lines and body of a refusal."""
     on_bad_head: Callable[[Downstream, BadHead], None]
     """Called for each request that could not be read."""
+    on_error: Callable[[str], None] = lambda _kind: None
+    """Called with the kind of each failure that nobody expected."""
     public: PublicUrl | None = None
     """Where browsers find the gateway, if that is set: what workers are told, whatever the request says."""
     hsts: bytes = b""

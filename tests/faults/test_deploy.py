@@ -118,7 +118,7 @@ def generations(file: Path) -> dict[int, list[dict[str, Any]]]:
     return found
 
 
-def test_a_deploy_under_load(app, tmp_path):
+def test_wf08_a_deploy_under_load(app, tmp_path):
     """Page views go on all the time and none fails; what is open stays open, on the old code, as long as it likes."""
     with Reloaded(config(app), tmp_path / "gateway") as gateway:
         file, url = gateway.config_path, gateway.url("/dash")

@@ -119,7 +119,7 @@ def test_nothing_open_is_touched_by_reloads_and_a_deploy_of_another_pool(echo, t
     assert talkers.score.wrong == []
 
 
-def test_a_broken_file_changes_nothing_and_says_why(echo, tmp_path):
+def test_gw03_a_broken_file_changes_nothing_and_says_why(echo, tmp_path):
     text = config(echo)
     with Reloaded(text, tmp_path) as gateway:
         line = gateway.reload(text.replace("processes = 1", 'processes = "many"'))
@@ -177,7 +177,7 @@ def test_more_and_fewer_processes_and_no_websocket_notices(echo, tmp_path):
         wait_until(lambda: len(gateway.processes()) == 2, "those that were left behind end with their WebSockets")
 
 
-def test_a_storm_of_reloads_leaves_memory_and_descriptors_as_they_were(echo, tmp_path):
+def test_gw04_a_storm_of_reloads_leaves_memory_and_descriptors_as_they_were(echo, tmp_path):
     text = config(echo, more=demo())
     with Reloaded(text, tmp_path) as gateway, Talkers(gateway.url().replace("http", "ws"), 10) as talkers:
 
@@ -201,7 +201,7 @@ def test_a_storm_of_reloads_leaves_memory_and_descriptors_as_they_were(echo, tmp
     assert talkers.score.wrong == []
 
 
-def test_a_certificate_replaced_by_a_broken_one_keeps_the_old(echo, tmp_path):
+def test_tl09_a_certificate_replaced_by_a_broken_one_keeps_the_old(echo, tmp_path):
     pair = make_certificate(tmp_path / "pair")
     text = config(echo).replace(
         "[pool.echo]",

@@ -129,10 +129,10 @@ class GatewayProcess(Process):
 
     def peak_memory(self) -> int:
         """Bytes: the sum of the high-water marks since `forget_peak_memory`."""
-        return sum(_high_water(process.pid) for process in self.processes())
+        return sum(high_water(process.pid) for process in self.processes())
 
 
-def _high_water(pid: int) -> int:
+def high_water(pid: int) -> int:
     status = Path(f"/proc/{pid}/status").read_text()
     found = re.search(r"VmHWM:\s+(\d+) kB", status)
     assert found, "Linux gives VmHWM"

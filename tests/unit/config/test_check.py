@@ -135,7 +135,7 @@ def test_bokeh_is_found_beside_the_interpreter() -> None:
         pytest.param({"route": [{"static": "."}]}, "pool.a: no route leads to it", id="unused-pool"),
     ],
 )
-def test_what_is_probably_not_meant(tmp_path: Path, data: dict[str, Any], expected: str) -> None:
+def test_cf03_what_is_probably_not_meant(tmp_path: Path, data: dict[str, Any], expected: str) -> None:
     """A warning each; the worker that is not there is another."""
     said = warnings(config(tmp_path, data))
     assert [expected in line for line in said if "cannot be reached" not in line] == [True]
@@ -160,7 +160,7 @@ def test_workers_that_do_not_answer(tmp_path: Path, taken: int) -> None:
     assert [line.split(": ")[0] for line in said] == ["pool.a.servers[1]", "pool.a.servers[2]"]
 
 
-def test_secrets_that_everybody_can_read(tmp_path: Path, taken: int) -> None:
+def test_cf06_secrets_that_everybody_can_read(tmp_path: Path, taken: int) -> None:
     """In the file itself; what comes from the environment is not there to be read."""
     file = tmp_path / "gw.toml"
     file.write_text(

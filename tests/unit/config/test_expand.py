@@ -34,7 +34,7 @@ def test_variables_are_replaced(text: str, expected: str) -> None:
         pytest.param("${HOST", r"\$\{NAME\} or", id="not-closed"),
     ],
 )
-def test_what_cannot_be_replaced_is_named_with_its_key(text: str, message: str) -> None:
+def test_cf08_what_cannot_be_replaced_is_named_with_its_key(text: str, message: str) -> None:
     """The text stays as it was."""
     data, [(path, error)] = expand({"pool": {"a": {"servers": [text]}}}, ENVIRON)
     assert data == {"pool": {"a": {"servers": [text]}}}

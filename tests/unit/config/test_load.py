@@ -446,7 +446,7 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("data", "expected"), MISTAKES)
-def test_one_mistake_is_one_line(data: dict[str, Any], expected: str) -> None:
+def test_cf01_cf02_one_mistake_is_one_line(data: dict[str, Any], expected: str) -> None:
     """The key as in the file, the value, and what would be right."""
     assert lines(data) == [f"gw.toml: {expected}"]
 
