@@ -98,6 +98,8 @@ class Known(NamedTuple):
     """The query may name a session."""
     plain: bool
     """Where its head names no session either and has no Origin, nothing but the choice of a worker is left to do."""
+    asset: bool
+    """The gateway has the file, or had."""
 
 
 _MOST_KNOWN: Final = 4096
@@ -115,6 +117,21 @@ class Refusal(HTTPMessageDelegate):
 
     def begin(self) -> None:
         self._answer()
+
+
+class Ready(HTTPMessageDelegate):
+    """An answer that is there already."""
+
+    __slots__ = ("_body", "_exchange", "_headers", "_status")
+
+    def __init__(self, exchange: Exchange, status: int, headers: bytes, body: bytes) -> None:
+        self._exchange = exchange
+        self._status = status
+        self._headers = headers
+        self._body = body
+
+    def begin(self) -> None:
+        self._exchange.respond(self._status, self._headers, self._body)
 
 
 class Dispatch(HTTPServerConnectionDelegate):
@@ -146,11 +163,15 @@ class Dispatch(HTTPServerConnectionDelegate):
         if settings.gate is None and head.method == b"GET" and not head.upgrade:
             known = self._known.get((host, head.target))
             if known is not None:
-                where, pool, page, _, plain = known
+                where, pool, page, _, plain, asset = known
                 exchange.route = where.label
                 if settings.embedding is not None:
                     settings.embedding.begin(exchange, where)  # a GET is no preflight: nothing is answered
-                if plain and not (head.session_ids or head.protocols or head.origins):
+                if asset:
+                    answer = self._asset(head, where)
+                    if answer is not None:
+                        return self._static(exchange, answer, where)
+                elif plain and not (head.session_ids or head.protocols or head.origins):
                     return Proxy(exchange, self._fleet, pool, where, None, page, settings.secret)
                 return self._to_worker(exchange, known, host)
         if head.method in _REFUSED_METHODS:
@@ -174,6 +195,8 @@ class Dispatch(HTTPServerConnectionDelegate):
         if mount is None or mount.pool:
             answer = self._asset(head, mount)
             if answer is not None:
+                if mount is not None and settings.embedding is None and head.method == b"GET":
+                    self._learn(host, head.target, Known(mount, self._pools[mount.pool], False, False, False, True))
                 return self._static(exchange, answer, mount)
         if mount is None:
             return _refuse(
@@ -257,7 +280,7 @@ class Dispatch(HTTPServerConnectionDelegate):
             answer = self._settings.embedding.of_static(mount, answer)
         if isinstance(body, FileSlice):
             return FileBody(exchange, answer.status, answer.headers, body)
-        return Refusal(lambda: exchange.respond(answer.status, answer.headers, body))
+        return Ready(exchange, answer.status, answer.headers, body)
 
     # Pools.
 
@@ -274,15 +297,19 @@ class Dispatch(HTTPServerConnectionDelegate):
         page = pool.kind == "bokeh" and head.method == b"GET" and self._may_be_page(head.path)
         # A name may be spelled with percents too, and the worker would read it.
         named = b"bokeh-" in query or b"%" in query
-        known = Known(mount, pool, page, named, not named and self._is_plain(mount, pool, page, head.path))
-        if head.method == b"GET" and len(head.target) <= _LONGEST_KNOWN:
-            if len(self._known) >= _MOST_KNOWN:
-                self._known.clear()
-            self._known[host, head.target] = known
+        known = Known(mount, pool, page, named, not named and self._is_plain(mount, pool, page, head.path), False)
+        if head.method == b"GET":
+            self._learn(host, head.target, known)
         return self._to_worker(exchange, known, host)
 
+    def _learn(self, host: bytes, target: bytes, known: Known) -> None:
+        if len(target) <= _LONGEST_KNOWN:
+            if len(self._known) >= _MOST_KNOWN:
+                self._known.clear()
+            self._known[host, target] = known
+
     def _to_worker(self, exchange: Exchange, known: Known, host: bytes) -> HTTPMessageDelegate:
-        mount, pool, page, named, _ = known
+        mount, pool, page, named, _, _ = known
         if pool.kind == "http":
             return Proxy(exchange, self._fleet, pool, mount)
         settings = self._settings

@@ -234,6 +234,9 @@ class Exchange(HTTPConnection):
 
     def respond(self, status: int, headers: bytes, body: bytes = b"") -> None:
         """A whole answer of the gateway's own; `headers` are `Name: value\\r\\n` lines without framing."""
+        if body and self.head.method != b"HEAD" and status in _STATUS_LINES and not self.opened:
+            self.whole(status, [headers, date.line()], [body])
+            return
         self.open(status, (headers, date.line()), len(body))
         self.body(body)
         self.end()
