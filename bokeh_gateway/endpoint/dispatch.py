@@ -43,6 +43,7 @@ from bokeh_gateway.wire.tunnel import Tunnel, TunnelSettings
 
 if TYPE_CHECKING:
     from bokeh_gateway.balance.pool import Pool
+    from bokeh_gateway.endpoint.record import Opening
     from bokeh_gateway.wire.exchange import Exchange
 
 log = logging.getLogger(__name__)
@@ -83,8 +84,8 @@ class DispatchSettings:
     rotation: Rotation | None = None
     """Signs again what an earlier key signed; None: there is none."""
     token_warn_size: int = 8 * 1024
-    on_open: Callable[[Exchange], None]
-    on_close: Callable[[Exchange, Tunnel], None]
+    on_open: Callable[[Exchange], Opening]
+    on_close: Callable[[Opening, Tunnel], None]
 
 
 class Known(NamedTuple):

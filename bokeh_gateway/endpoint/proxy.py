@@ -202,6 +202,7 @@ class Proxy(HTTPMessageDelegate):
             self.fleet.refused(worker, refused)
             self._elsewhere(refused)
             return
+        self._task = None
         worker.answered = True
         self._send(upstream)
         if self.exchange.head.has_body:

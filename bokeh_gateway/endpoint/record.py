@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from time import monotonic, time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
     from bokeh_gateway.http.head import BadHead
@@ -18,8 +18,23 @@ log = logging.getLogger(__name__)
 
 GONE: Final = 499
 """nginx's status for a client that went away before the answer."""
+MOST_AGENTS: Final = 1024
 TOGETHER: Final = 64
 """Exchanges that are written at once."""
+
+
+class Opening(NamedTuple):
+    """A WebSocket's handshake, as the log tells of it at its end too."""
+
+    started: float
+    client: str
+    user: str
+    target: bytes
+    minor: int
+    referer: bytes
+    user_agent: bytes
+    worker: str
+    host: bytes
 
 
 class Recorder:
@@ -30,6 +45,8 @@ class Recorder:
         """Replaced when a reload names another log: connections that are open write there too."""
         self._metrics = metrics
         self._ended: list[Record] = []
+        self._agents: dict[bytes, bytes] = {}
+        """User agents and hosts of open WebSockets: thousands of them share a few."""
 
     def exchange(self, exchange: Exchange) -> None:
         """An exchange ended.  It is noted, and written with others: in a row they cost a half."""
@@ -96,45 +113,36 @@ class Recorder:
                 time(), connection.remote_ip, "", b"", b"", 1, bad.status, 0, 0, 0.0, None, None, "", bad.reason, b""
             )
 
-    def opened(self, exchange: Exchange) -> None:
-        """A WebSocket opened."""
+    def opened(self, exchange: Exchange) -> Opening:
+        """A WebSocket opened; returns what `closed` wants to know of it."""
         self.flush()
         self._metrics.exchange(101, 0, 0)
+        head = exchange.head
+        agents = self._agents
+        if len(agents) >= MOST_AGENTS:
+            agents.clear()
+        agent = agents.setdefault(head.user_agent, head.user_agent)
+        opening = Opening(
+            exchange.started, exchange.client, exchange.user, head.target, head.minor, head.referer, agent,
+            exchange.worker, agents.setdefault(head.host, head.host),
+        )  # fmt: skip
         if self.access is not None:
-            head = exchange.head
-            self.access.websocket_open(
-                time(),
-                exchange.client,
-                exchange.user,
-                head.target,
-                head.minor,
-                head.referer,
-                head.user_agent,
-                exchange.worker,
-                head.host,
-            )
+            self.access.websocket_open(time(), *opening[1:])
+        return opening
 
-    def closed(self, exchange: Exchange, tunnel: Tunnel) -> None:
+    def closed(self, opening: Opening, tunnel: Tunnel) -> None:
         """A WebSocket ended."""
         self.flush()
         browser, worker = tunnel.browser, tunnel.worker
         self._metrics.received += browser.bytes
         self._metrics.sent += worker.bytes
         if tunnel.reason:
-            log.warning("closed the WebSocket of %s at %s: %s", exchange.client, exchange.worker, tunnel.reason)
+            log.warning("closed the WebSocket of %s at %s: %s", opening.client, opening.worker, tunnel.reason)
         if self.access is not None:
-            head = exchange.head
             self.access.websocket_close(
                 time(),
-                exchange.client,
-                exchange.user,
-                head.target,
-                head.minor,
-                head.referer,
-                head.user_agent,
-                exchange.worker,
-                head.host,
-                monotonic() - exchange.started,
+                *opening[1:],
+                monotonic() - opening.started,
                 browser.bytes,
                 worker.bytes,
                 browser.scanner.messages,

@@ -21,9 +21,11 @@ if TYPE_CHECKING:
     from bokeh_gateway.balance.pool import Pool, Worker
     from bokeh_gateway.endpoint.fleet import Fleet
     from bokeh_gateway.endpoint.reconnect import Way
+    from bokeh_gateway.endpoint.record import Opening
     from bokeh_gateway.endpoint.router import Mount
     from bokeh_gateway.http.answer import AnswerHead
-    from bokeh_gateway.wire.exchange import Exchange
+    from bokeh_gateway.wire.downstream import Downstream
+    from bokeh_gateway.wire.exchange import Exchange, TunnelWatch
 
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _SWITCH: Final = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
@@ -49,8 +51,8 @@ class WebSocketProxy(Proxy):
         *,
         key: bytes,
         settings: TunnelSettings,
-        on_open: Callable[[Exchange], None],
-        on_close: Callable[[Exchange, Tunnel], None],
+        on_open: Callable[[Exchange], Opening],
+        on_close: Callable[[Opening, Tunnel], None],
         way: Way | None = None,
     ) -> None:
         """`way`: of a session that may be come back to later."""
@@ -100,35 +102,78 @@ class WebSocketProxy(Proxy):
         self._upstream = None
         self._end()
         from_browser = connection.detach()
+        placed = self._placed
+        key = self._way.key if self._way is not None else None
+        opened = Opened(self.fleet, worker, connection, key, placed, exchange.watch, self._on_close)
+        connection.edge.hand_over(connection, opened)
         tunnel = Tunnel(
             connection.transport,
             upstream.transport,
             self._settings,
             connection.edge.sweep,
-            self._closed,
+            opened,
             reserved_bits(head.extensions),
             restarts=self.pool.kind == "bokeh",
         )
         self.fleet.tunnel_opened(worker, self.session_id, tunnel)
-        if self._placed is not None:
-            self.fleet.placement.opened(self._placed)
-        if self._way is not None:
-            self.fleet.live.opened(self._way.key, tunnel, worker)
+        if placed is not None:
+            self.fleet.placement.opened(placed)
+        if key is not None:
+            self.fleet.live.opened(key, tunnel, worker)
         exchange.started = monotonic()
-        self._on_open(exchange)
+        opened.request = self._on_open(exchange)
         if exchange.watch is not None:
             exchange.watch.opened(tunnel)
+        exchange.delegate = None  # each knows the other: cut, they are freed without the garbage collector
         tunnel.start(from_browser, early)
 
-    def _closed(self, tunnel: Tunnel) -> None:
-        worker = self.worker
-        now = self.exchange.connection.edge.sweep.now
+
+class Opened:
+    """What is to be done when a WebSocket ends: it outlives the objects of its handshake by hours.
+
+    Attributes:
+        request: what the log says of the handshake.
+    """
+
+    __slots__ = (
+        "_edge", "_fleet", "_key", "_on_close", "_placed", "_watch", "_worker", "remote_ip", "request", "transport",
+    )  # fmt: skip
+
+    request: Opening
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        worker: Worker,
+        connection: Downstream,
+        key: bytes | None,
+        placed: bytes | None,
+        watch: TunnelWatch | None,
+        on_close: Callable[[Opening, Tunnel], None],
+    ) -> None:
+        """`key`: of a session that may be come back to; `placed`: of one whose place was chosen here."""
+        self._fleet = fleet
+        self._worker = worker
+        self._edge = connection.edge
+        self.remote_ip = connection.remote_ip
+        self.transport = connection.transport
+        self._key = key
+        self._placed = placed
+        self._watch = watch
+        self._on_close = on_close
+
+    def finish_up(self) -> None:
+        """A WebSocket goes on until the drain ends."""
+
+    def __call__(self, tunnel: Tunnel) -> None:
+        fleet = self._fleet
+        now = self._edge.sweep.now
         if self._placed is not None:
-            self.fleet.placement.closed(self._placed, now)
-        if self._way is not None and worker is not None:
-            self.fleet.live.closed(self._way.key, tunnel, worker, now, vanished=tunnel.worker_vanished)
-        self.fleet.tunnel_closed(tunnel)
-        self.exchange.connection.released()
-        if self.exchange.watch is not None:
-            self.exchange.watch.closed(tunnel)
-        self._on_close(self.exchange, tunnel)
+            fleet.placement.closed(self._placed, now)
+        if self._key is not None:
+            fleet.live.closed(self._key, tunnel, self._worker, now, vanished=tunnel.worker_vanished)
+        fleet.tunnel_closed(tunnel)
+        self._edge.leave(self)
+        if self._watch is not None:
+            self._watch.closed(tunnel)
+        self._on_close(self.request, tunnel)

@@ -509,14 +509,16 @@ class Downstream(asyncio.Protocol):
         self._set_reading()
 
     def detach(self) -> bytes:
-        """Gives the transport to a tunnel: returns the frames that came early.  `released` is called at its end."""
+        """Gives the transport to a tunnel: returns the frames that came early.  Whoever has it then is to `leave`."""
         early, self._backlog = self._backlog, b""
         self.exchange = None
         self.state = GONE
         self.due = NEVER
         self.edge.sweep.forget(self)
         self.flush()
-        del self._reader
+        del self._reader, self.out
+        self.onward = self.forward_lines = b""
+        self.onward_of = None
         self.transport.resume_reading()
         return early
 

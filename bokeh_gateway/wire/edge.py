@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from tornado.httputil import HTTPServerConnectionDelegate
 
@@ -14,11 +14,23 @@ from bokeh_gateway.http.head import BadHead
 from bokeh_gateway.wire.sweep import Sweep
 
 if TYPE_CHECKING:
+    from asyncio import Transport
+
     from bokeh_gateway.wire.downstream import Downstream
     from bokeh_gateway.wire.exchange import Exchange
 
 TURNED_AWAY: Final = 64
 """Connections over a limit that are still told so; any more are cut without a word."""
+
+
+class Client(Protocol):
+    """One that counts as a connection: a `Downstream`, or what became of it."""
+
+    remote_ip: str
+    transport: Transport
+
+    def finish_up(self) -> None:
+        """The gateway drains."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -42,7 +54,7 @@ class Edge:
     """Where browsers find the gateway, if that is set: what workers are told, whatever the request says."""
     hsts: bytes = b""
     """The Strict-Transport-Security line, or nothing."""
-    connections: set[Downstream] = field(default_factory=set)
+    connections: set[Client] = field(default_factory=set)
     clients: dict[str, int] = field(default_factory=dict)
     """Open connections a client, by `network` of its address."""
 
@@ -70,7 +82,12 @@ class Edge:
             one = f"[limits] connections_per_client = {limits.connections_per_client}"
             connection.over = "" if connection.trusted else one
 
-    def leave(self, connection: Downstream) -> None:
+    def hand_over(self, connection: Downstream, to: Client) -> None:
+        """`to` counts in the place of `connection`, whose transport it has now."""
+        self.connections.discard(connection)
+        self.connections.add(to)
+
+    def leave(self, connection: Client) -> None:
         """It counts no more."""
         if connection not in self.connections:
             return
