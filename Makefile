@@ -2,8 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# Tests start real Bokeh servers and browsers: one process a core is as much as the machine can do.
-JOBS ?= 2
+# Tests wait half of their time, for deadlines and for real servers: three for two cores.
+JOBS ?= 3
 
 .PHONY: demo test unit check format bench guard clean
 
