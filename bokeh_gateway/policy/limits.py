@@ -8,6 +8,7 @@ from __future__ import annotations
 from math import ceil
 from typing import Final
 
+from bokeh_gateway.http.forwarded import network
 from bokeh_gateway.policy.verdict import ALLOW, Deny, Verdict
 
 WINDOW: Final = 60.0
@@ -17,7 +18,7 @@ _TRACKED: Final = 50_000
 
 
 class SessionRate:
-    """At most `limit` new sessions of one client address in a minute."""
+    """At most `limit` new sessions of one client in a minute: an IPv4 address, or an IPv6 network of /64."""
 
     __slots__ = ("_limit", "_seen")
 
@@ -26,7 +27,11 @@ class SessionRate:
         self._seen: dict[str, tuple[float, int]] = {}
 
     def check(self, client: str, now: float) -> Verdict:
-        """Counts one more session of `client`; `now` in seconds on any clock that does not go back."""
+        """Counts one more session of `client`, an address as `http.forwarded.normalise` gives it.
+
+        `now` in seconds on any clock that does not go back.
+        """
+        client = network(client)
         began, count = self._seen.get(client, (now, 0))
         if now - began >= WINDOW:
             began, count = now, 0

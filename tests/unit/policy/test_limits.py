@@ -12,6 +12,14 @@ def test_sessions_over_the_limit_are_refused_until_the_minute_is_over() -> None:
     assert rate.check("b", 59.9) is None, "another client has a minute of its own"
 
 
+def test_the_addresses_of_one_ipv6_network_are_one_client() -> None:
+    """As for connections: whoever has one of these addresses has 2^64."""
+    rate = SessionRate(2)
+    assert [rate.check(f"2001:db8::{host}", 0.0) is None for host in (1, 2, 3)] == [True, True, False]
+    assert rate.check("2001:db8:0:1::1", 0.0) is None, "the network beside it"
+    assert rate.check("unix", 0.0) is None
+
+
 def test_failures_leave_fewer_tries_until_the_minute_is_over() -> None:
     failures = Failures(2)
     assert (failures.left("a", 0.0), failures.wait("a", 0.0)) == (2, 0)
