@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from random import random
 from typing import TYPE_CHECKING, Final, Literal, cast
 
 from bokeh_gateway.wire.frames import PING, BrokenFrame, FrameScanner, MessageTooBig, close_frame
@@ -186,7 +187,8 @@ class Tunnel:
         self.browser = Half(self, BROWSER, browser, FrameScanner(limit, masked=True, reserved=reserved))
         self.worker = Half(self, WORKER, worker, FrameScanner(limit, masked=False, reserved=reserved))
         self.browser.peer, self.worker.peer = self.worker, self.browser
-        self.due = sweep.now + settings.look
+        # Those that were opened at once are not looked at, and pinged, at once for ever after.
+        self.due = sweep.now + settings.look * random()
 
     def start(self, from_browser: bytes, from_worker: bytes) -> None:
         """Joins the two; the arguments are bytes that came behind the two heads of the handshake."""

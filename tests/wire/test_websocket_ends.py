@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import select
 import socket
 import struct
 import threading
@@ -36,6 +37,7 @@ SOON = 5.0
 """Seconds for what happens within one here; the machine may be busy."""
 TINY_WINDOW = 4096
 FLOOD = 256 * MIB
+PING_FRAME = b"\x89\x00"
 
 script = Scripted()
 hold = threading.Event()
@@ -263,6 +265,38 @@ def test_ka01_two_looks_and_a_late_sweep_are_within_one_ping_interval() -> None:
     """The default of 30 s holds, so that a load balancer in front that cuts after 30 s sees traffic in time."""
     settings = TunnelSettings(max_message=None, ping=30, idle=120, send=60)
     assert 2 * (settings.look + 2.0) <= 30
+
+
+def test_wp16_idle_websockets_cost_little_and_are_pinged_one_after_the_other(
+    recording: RecordingWorker, tmp_path: Path
+) -> None:
+    """200 that open together: some KB each, no work but pings, and these come spread over `websocket_ping`.
+
+    Thousands of them, and what each holds: `python -m bench.idle`.
+    """
+    with (
+        GatewayProcess(config(recording, ping="12 s"), tmp_path) as gateway,
+        contextlib.ExitStack() as clients,
+    ):
+        for _ in range(20):
+            clients.enter_context(opened(gateway))
+        before = gateway.memory()
+        last = [clients.enter_context(opened(gateway)) for _ in range(200)]
+        assert gateway.memory() - before < 200 * 16 * KIB
+        used, began, pinged = cpu_seconds(gateway), time.monotonic(), []
+        waiting = [client.socket for client in last]
+        while waiting and time.monotonic() - began < GENEROUS:
+            for ready in select.select(waiting, [], [], 1.0)[0]:
+                assert ready.recv(2) == PING_FRAME
+                pinged.append(time.monotonic() - began)
+                waiting.remove(ready)
+        assert len(pinged) == 200
+        assert pinged[150] - pinged[50] > 1, pinged
+        assert cpu_seconds(gateway) - used < 0.1 * pinged[-1]
+
+
+def cpu_seconds(gateway: GatewayProcess) -> float:
+    return sum(sum(process.cpu_times()[:2]) for process in gateway.processes())
 
 
 def test_a_worker_that_only_talks_does_not_keep_a_silent_browser(
