@@ -350,7 +350,8 @@ class Static(Table):
     python: Program = None
     """Interpreter whose packages are served, when the workers run in another environment; None: the gateway's."""
     cache_dir: FilePathOrNone = None
-    """Where compressed copies are kept between runs; None: in memory only."""
+    """Where compressed copies are kept between runs; None: `bokeh-gateway` in $XDG_CACHE_HOME or ~/.cache.  Where that
+    cannot be had, or is open to others, they are made anew at each start."""
 
 
 class Limits(Table):
@@ -372,9 +373,10 @@ class Limits(Table):
     connections: Count = 20000
     """Open connections of clients in all; an idle WebSocket costs a few KB."""
     connections_per_client: CountOrNone = None
-    """Open connections of one client address; None: no limit, an office may stand behind one address."""
+    """Open connections of one client: an IPv4 address, or an IPv6 network of /64.  None: no limit, an office may stand
+    behind one address."""
     sessions_per_client_per_minute: CountOrNone = None
-    """New sessions (pages) of one client address; each one runs the app's script."""
+    """New sessions (pages) of one client, as above; each one runs the app's script."""
     token_warn_size: Size = 8 * KIB
     """A longer token is said in the log: proxies in front, nginx among them, often take no longer header line."""
 
