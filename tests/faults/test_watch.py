@@ -16,7 +16,7 @@ __all__ = ["app"]
 
 
 def test_four_workers_are_replaced_when_the_app_changes(app: Path, tmp_path: Path) -> None:
-    """All four are up; each edit is a rolling restart, also of a module beside it; a broken one changes nothing."""
+    """WL-05: all four are up; edits are rolling restarts, also of a module beside it; a broken one changes nothing."""
     (app.parent / "wording.py").write_text("WORD = 'version'\n")
     text = config(app, count=4)
     with Reloaded(text, tmp_path / "gateway", arguments=["--watch"]) as gateway:

@@ -23,7 +23,7 @@ strip_prefix = {strip}
 def test_http_and_websocket_below_the_app(
     three_workers: list[BokehWorker], run_record: RunRecord, tmp_path: Path
 ) -> None:
-    """ProxyPass /myapp http://.../myapp and its ws: twin; what is outside is no route of anyone's."""
+    """WS-01: ProxyPass /myapp http://.../myapp and its ws: twin are one route; what is outside is nobody's."""
     text = CONFIG.format(server=three_workers[0].address, path="/recorder", strip="false")
     with GatewayProcess(text, tmp_path) as gateway:
         with view_page(gateway.url("/recorder/")) as view:

@@ -17,6 +17,7 @@ def check(url: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_each_hop_is_said(three_workers: list[BokehWorker], tmp_path: Path) -> None:
+    """WS-03: GET, token, WebSocket and document, each with its outcome."""
     text = f'[gateway]\nlisten = ["127.0.0.1:0"]\n[pool.apps]\nservers = {servers(three_workers)}\n'
     with GatewayProcess(text, tmp_path) as gateway:
         good = check(gateway.url("/recorder"))

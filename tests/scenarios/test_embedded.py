@@ -22,7 +22,7 @@ def _config(workers: list[BokehWorker], parent: int) -> str:
 
 
 def test_server_document(three_workers: list[BokehWorker], run_record: RunRecord, tmp_path: Path) -> None:
-    """Each of ten embeddings runs the app once, with the parent's arguments, on the worker of its WebSocket."""
+    """AF-09: each of ten embeddings runs the app once, with the parent's arguments, on the worker of its WebSocket."""
     port = free_port()
     with (
         GatewayProcess(_config(three_workers, port), tmp_path) as gateway,

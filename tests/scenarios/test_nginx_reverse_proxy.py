@@ -34,7 +34,7 @@ def _config(workers: list[BokehWorker], more: str = "") -> str:
 
 
 def test_the_gateway_in_place_of_nginx(three_workers: list[BokehWorker], run_record: RunRecord, tmp_path: Path) -> None:
-    """What nginx sets by hand for the worker is there: the client's address, the host with its port."""
+    """WS-02: what nginx sets by hand for the worker, or forgets to, is there: the client's address, host and port."""
     with GatewayProcess(_config(three_workers), tmp_path) as gateway, view_page(gateway.url("/recorder")) as view:
         assert view.socket.pull_document()["title"] == "Recorder"
         (run,) = run_record.runs()
@@ -59,7 +59,7 @@ def test_nginx_in_front_as_a_trusted_proxy(
 
 
 def test_an_nginx_that_tells_no_host_is_explained(three_workers: list[BokehWorker], tmp_path: Path) -> None:
-    """Without `proxy_set_header Host` the origin is not the Host that arrives: 403 with the line to write."""
+    """WS-02: without `proxy_set_header Host` the origin is not the Host that arrives: 403 with the line to write."""
     block = GUIDE.replace("proxy_set_header Host $host:$server_port;", "proxy_set_header Host internal.test;")
     with (
         GatewayProcess(_config(three_workers), tmp_path) as gateway,

@@ -11,7 +11,7 @@ from tests.support.workers import APPS, RunRecord
 
 
 def test_a_supervised_pool_of_three(tmp_path: Path) -> None:
-    """Six open pages on three processes, two each; all are gone when the gateway is."""
+    """Six open pages on three processes, two each, without a flag for origins (OR-07); all end with the gateway."""
     record = RunRecord(tmp_path / "runs")
     text = (
         '[gateway]\nlisten = ["127.0.0.1:0"]\npublic_url = "https://plots.test"\n'

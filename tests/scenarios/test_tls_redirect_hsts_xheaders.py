@@ -13,7 +13,7 @@ from tests.support.workers import BokehWorker, RunRecord, servers
 def test_redirect_hsts_and_xheaders(
     three_workers: list[BokehWorker], run_record: RunRecord, certificate: Certificate, tmp_path: Path
 ) -> None:
-    """The ready line names what a browser can open; links with http:// in them arrive, query and all."""
+    """TL-05: links with http:// in them arrive, query and all; the ready line names what a browser can open (OB-03)."""
     text = (
         f'[gateway]\nlisten = ["127.0.0.1:0"]\n[tls]\nlisten = ["127.0.0.1:0"]\ncertfile = "{certificate.certfile}"\n'
         f'keyfile = "{certificate.keyfile}"\nredirect_http = true\nhsts = "365 days"\n'

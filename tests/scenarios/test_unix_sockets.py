@@ -13,6 +13,7 @@ from tests.support.workers import RunRecord, bokeh_workers, servers
 
 
 def test_pages_websockets_and_origins(tmp_path: Path) -> None:
+    """OR-02: an allowed origin gets in, another one does not, and the workers have nothing to refuse."""
     record = RunRecord(tmp_path / "runs")
     with bokeh_workers(2, tmp_path, unix=True, env=record.environment) as workers:
         text = (

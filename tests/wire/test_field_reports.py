@@ -150,7 +150,7 @@ def test_ob_04_all_series_are_there_after_one_page_view(gateway: GatewayProcess,
 def test_wl_04_pages_that_nobody_connects_to_are_counted_and_limited(
     gateway: GatewayProcess, worker: RecordingWorker
 ) -> None:
-    """bokeh-demos#22: a parent pulls sessions and leaves them.  The gauge shows them, and then they are given up."""
+    """bokeh-demos#22: a parent pulls sessions and leaves them.  The gauge has them until they are given up (WS-07)."""
     statuses = []
     with RawClient(gateway.port) as client:
         for n in range(130):
