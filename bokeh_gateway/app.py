@@ -18,6 +18,7 @@ from dataclasses import asdict
 from pathlib import Path
 from secrets import token_bytes
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from tornado.httputil import HTTPServerConnectionDelegate
 
@@ -48,6 +49,7 @@ from bokeh_gateway.control.upkeep import Upkeep
 from bokeh_gateway.control.watch import Watch
 from bokeh_gateway.control.workers import EventKind, Supervisor, WorkerEvent
 from bokeh_gateway.control.xheaders import without_xheaders
+from bokeh_gateway.endpoint.app_urls import app_urls, with_name
 from bokeh_gateway.endpoint.failure import explain
 from bokeh_gateway.endpoint.metrics_page import metrics_delegate
 from bokeh_gateway.endpoint.static_folder import StaticFolder
@@ -418,10 +420,21 @@ class GatewayApp:
         urls = [f"{public}/"] if public else [listener.url for listener in self._shown_listeners()]
         for lines in [] if self._certificates is None else self._certificates.describe():
             log.info("certificate %s", lines)
+        for url in app_urls(self._config, self._bases(), self._pools.apps()):
+            self._say(f"bokeh-gateway app: {url}")
         if self._inherited:
             log.warning("upgrade: version %s runs, at %s (%s)", __version__, " ".join(urls), count)
         else:
             self._say(f"bokeh-gateway ready: {' '.join(urls)} ({count})")
+
+    def _bases(self) -> list[str]:
+        """What addresses begin with, as browsers write them."""
+        public = self._config.gateway.public_url
+        if public is not None:
+            return ["{0.scheme}://{0.netloc}".format(urlsplit(public))]
+        names = self._certificates.names() if self._certificates is not None else []
+        shown = [(listener.url.rstrip("/"), listener.tls) for listener in self._shown_listeners()]
+        return [with_name(url, names) if tls else url for url, tls in shown if url.startswith("http")]
 
     def _check_xheaders(self) -> None:
         """Says which workers do not know that browsers come by https; in a thread, as it looks at all processes."""

@@ -154,6 +154,15 @@ class Pools:
         groups = (group for groups in self._groups.values() for group in groups if not group.launches)
         return sum(not worker.draining for group in groups for worker in group.workers)
 
+    def apps(self) -> dict[str, list[str]]:
+        """Paths of the apps of pools whose workers the gateway runs, as far as the command tells them."""
+        launches = {name: groups[-1].launches for name, groups in self._groups.items() if groups}
+        return {
+            name: [path.removesuffix("/metadata") for path in found[0].probe_paths]
+            for name, found in launches.items()
+            if found and found[0].probe_paths
+        }
+
     @property
     def columns(self) -> int:
         """Columns of the board that are in use."""
