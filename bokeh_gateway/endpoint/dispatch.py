@@ -402,7 +402,7 @@ class Dispatch(HTTPServerConnectionDelegate):
             else:
                 session_id = named.session_id
             if refs.subprotocol is not None:
-                self._note_token(head, len(refs.subprotocol))
+                self._note_token(head, pool, len(refs.subprotocol))
         return WebSocketProxy(
             exchange,
             self._fleet,
@@ -427,16 +427,18 @@ class Dispatch(HTTPServerConnectionDelegate):
         token, session_id = rotation.of_token(head, token)
         return token, Named(session_id, False, named.expiry)
 
-    def _note_token(self, head: RequestHead, size: int) -> None:
+    def _note_token(self, head: RequestHead, pool: Pool, size: int) -> None:
         self._fleet.metrics.token_bytes.observe(size)
         app = app_path(head.path)
         if size > self._settings.token_warn_size and app not in self._warned and len(self._warned) < 1000:
             self._warned.add(app)
             log.warning(
                 "%s: session tokens of %d bytes: proxies in front of the gateway may refuse them; the page request's "
-                "headers and cookies are in them (bokeh serve --exclude-cookies, --exclude-headers)",
+                "headers and cookies are in them ([pool.%s] strip_cookies, bokeh serve --exclude-headers; said from "
+                "[limits] token_warn_size on)",
                 app.decode("latin-1"),
                 size,
+                pool.name,
             )
 
 

@@ -6,6 +6,7 @@ import json
 from base64 import urlsafe_b64encode
 from collections.abc import Iterator
 from itertools import count
+from pathlib import Path
 from time import time
 
 import pytest
@@ -101,6 +102,19 @@ def test_tk_01_a_token_of_60_kb_passes_and_one_of_300_kb_is_told_why_not(
     wait_until(lambda: "header_size" in gateway.stderr[said:], "size and limit in the log")
 
 
+def test_tk_04_a_long_token_is_said_once_for_an_app_and_counted(gateway: GatewayProcess) -> None:
+    """holoviz/panel#8638: 9 KB pass here, and proxies in front may refuse them."""
+    said, counted = len(gateway.stderr), total(metrics_port(gateway), "token_bytes_count")
+    offered = token(9000)
+    for _ in range(2):
+        assert opening(gateway, offered, "/long/ws").status == 101
+    wait_until(lambda: total(metrics_port(gateway), "token_bytes_count") == counted + 2, "both are in the histogram")
+    lines = [line for line in gateway.stderr[said:].splitlines() if "session tokens of" in line]
+    assert len(lines) == 1
+    assert f"/long: session tokens of {len(offered)} bytes" in lines[0]
+    assert "[pool.apps] strip_cookies" in lines[0]
+
+
 def test_tk_05_the_worker_sees_both_subprotocols_and_the_client_its_choice(
     gateway: GatewayProcess, worker: RecordingWorker
 ) -> None:
@@ -175,3 +189,19 @@ def test_sz_01_no_smaller_limit_than_the_worker_has(gateway: GatewayProcess, wor
         client.send(b"\x82\xff" + (25 * 1024 * KIB).to_bytes(8, "big") + b"abcd")
         assert client.read_exactly(4)[2:] == (1009).to_bytes(2, "big")
     wait_until(lambda: "[limits] max_message" in gateway.stdout + gateway.stderr, "whose limit it was")
+
+
+def test_sz_02_a_larger_limit_is_set_in_one_place(worker: RecordingWorker, tmp_path: Path) -> None:
+    """holoviz/panel#1559: more than Bokeh's 20 MiB; workers that the gateway runs are told of it."""
+    text = CONFIG.format(worker=worker.address, metrics=free_port())
+    text = text.replace("[limits]", '[limits]\nmax_message = "200 MB"')
+    with GatewayProcess(text, tmp_path) as gateway, RawClient(gateway.port) as client:
+        client.send(handshake("/app/ws", f"Sec-WebSocket-Protocol: bokeh, {token()}"))
+        assert client.answer().status == 101
+        size = 24 * 1024 * KIB
+        client.send(b"\x82\xff" + size.to_bytes(8, "big") + b"abcd" + bytes(size))
+        connection = worker.connection_of(worker.to("/app/ws")[-1])
+        wait_until(lambda: len(connection.data) > size, "the message is at the worker")
+        client.send(b"\x82\xff" + (210_000_000).to_bytes(8, "big") + b"abcd")
+        assert client.read_exactly(4)[2:] == (1009).to_bytes(2, "big")
+        gateway.wait_for_output("[limits] max_message = 200000000")

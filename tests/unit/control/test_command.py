@@ -23,12 +23,17 @@ from bokeh_gateway.errors import ConfigError
 SECRET = "a-key-that-nobody-may-see"
 
 
-def launch(sessions: Sessions | None = None, environ: dict[str, str] | None = None, **pool: Any) -> Launch:
+def launch(
+    sessions: Sessions | None = None,
+    environ: dict[str, str] | None = None,
+    limits: Limits | None = None,
+    **pool: Any,
+) -> Launch:
     pool.setdefault("serve", ("myapp.py",))
     return worker_command(
         Pool.model_construct(**{**Pool(serve=("x.py",)).model_dump(), "cwd": Path("/srv"), **pool}),
         sessions or Sessions(),
-        Limits(),
+        limits or Limits(),
         "/run/gw/demo-1.sock",
         environ=environ or {},
         name="demo",
@@ -47,6 +52,19 @@ def test_the_gateways_flags_stand_before_what_the_operator_wrote():
         *("--check-unused-sessions", "17000", "--websocket-max-message-size", "20971520"),
         *("myapp.py", "--args", "--fast"),
     )
+
+
+@pytest.mark.parametrize(
+    ("limit", "flags"),
+    [
+        pytest.param(200_000_000, ["--websocket-max-message-size", "200000000"], id="SZ-02-one-place"),
+        pytest.param(None, [], id="the-worker's-own"),
+    ],
+)
+def test_the_size_of_a_message_is_the_gateways_setting(limit: int | None, flags: list[str]):
+    argv = list(launch(limits=Limits.model_construct(max_message=limit)).argv)
+    at = argv.index("--check-unused-sessions") + 2
+    assert argv[at:] == [*flags, "myapp.py"]
 
 
 def test_the_secret_is_in_the_environment_only():
