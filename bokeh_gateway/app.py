@@ -408,6 +408,9 @@ class GatewayApp:
         for worker in self._pools.workers():
             # A page may be served by one process and connected to through another: only the board has the truth.
             total.pages_waiting.set(worker.name, to=self._board.total(PAGES, worker.index))
+            lag = self._health.lag(worker.name)
+            if lag is not None:
+                total.worker_lag.set(worker.name, to=round(lag, 6))
         return total
 
     def _say_ready(self, supervised: int) -> None:

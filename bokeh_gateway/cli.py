@@ -21,9 +21,11 @@ from bokeh_gateway import __version__
 from bokeh_gateway.app import GatewayApp
 from bokeh_gateway.cli_ctl import ctl
 from bokeh_gateway.config import check as checks
+from bokeh_gateway.config.address import Address
 from bokeh_gateway.config.fields import is_http_url
 from bokeh_gateway.config.load import load, parse
 from bokeh_gateway.config.schema import Config
+from bokeh_gateway.control.control_path import control_path
 from bokeh_gateway.control.names import name_problems
 from bokeh_gateway.control.selftest import HopFailed, check_url
 from bokeh_gateway.control.upgrade import TRIAL, State, inherited
@@ -77,9 +79,16 @@ main.add_command(ctl)
 @main.command()
 @_config_option
 @click.option("--ca-certs", type=click.Path(exists=True, dir_okay=False), help="For a URL: authorities to trust, PEM.")
+@click.option(
+    "--ports/--no-ports",
+    default=None,
+    help="Whether ports have to be free.  Without: unless a gateway runs with this file, which holds them itself.",
+)
 @click.argument("url", required=False)
 @click.pass_context
-def check(context: click.Context, config_path: Path | None, ca_certs: str | None, url: str | None) -> None:
+def check(
+    context: click.Context, config_path: Path | None, ca_certs: str | None, ports: bool | None, url: str | None
+) -> None:
     """Report every mistake in a configuration and in what it names; exit status 0 or 1.
 
     With the URL of a page, open it as a browser does and say which hop fails: page, token, WebSocket or document.
@@ -97,7 +106,10 @@ def check(context: click.Context, config_path: Path | None, ca_certs: str | None
         sys.exit(1)
     for warning in [*checks.warnings(config, path), *asyncio.run(name_problems(config))]:
         click.echo(f"{path}: warning: {warning}", err=True)
-    found = checks.check_environment(config)
+    if ports is None and _runs(config, path):
+        click.echo(f"{path}: a gateway runs with this file, so that no port was looked at", err=True)
+        ports = False
+    found = checks.check_environment(config, bind=ports is not False)
     for error in found:
         click.echo(f"{path}: {error}", err=True)
     if found:
@@ -143,6 +155,12 @@ def hash_password(algorithm: str) -> None:
     except BadHash as bad:
         raise click.UsageError(f"Expected {bad}.") from None
     click.echo(hashed)
+
+
+def _runs(config: Config, path: Path) -> bool:
+    """Whether a gateway answers where `ctl` would look for it."""
+    control = control_path(config.gateway, path)
+    return control is not None and checks.connect_problem(Address(unix=str(control))) is None
 
 
 def _check_page(url: str, ca_certs: str | None) -> None:

@@ -45,7 +45,7 @@ class Health:
     up: bool = True
     slow: bool = False
     lag: float = 0.0
-    """Seconds that the last probe took: how long the worker's loop kept it waiting."""
+    """Seconds that the last probe took, or has been taking: how long the worker's loop kept it waiting."""
     successes: int = 0
     failures: int = 0
 
@@ -65,6 +65,7 @@ class Health:
 
     def waiting(self, seconds: float) -> tuple[Verdict, ...]:
         """A probe has been waiting for `seconds` by now."""
+        self.lag = max(self.lag, seconds)
         return tuple(self._lagging(seconds)) if seconds > self.settings.max_lag else ()
 
     def _failed(self) -> tuple[Verdict, ...]:

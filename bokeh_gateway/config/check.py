@@ -37,7 +37,7 @@ SHORT_SECRET: Final = 32
 def check_environment(config: Config, *, bind: bool = True) -> list[ConfigError]:
     """Every mistake that shows only on this machine.
 
-    `bind=False` leaves the ports alone: a gateway that reloads holds them itself.
+    `bind=False` leaves the ports alone: a gateway that runs with this file, or its service manager, holds them.
     """
     return [
         *(check_tls(config.tls) if config.tls else ()),

@@ -68,7 +68,7 @@ class HealthWatch:
             self.forget(worker)
 
     def lag(self, worker: str) -> float | None:
-        """Seconds that the last good probe took; None when nothing is known."""
+        """Seconds that the last good probe took, or the present one takes; None when nothing is known."""
         health = self._health.get(worker)
         return None if health is None else health.lag
 

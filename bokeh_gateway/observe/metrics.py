@@ -24,7 +24,7 @@ TOKEN_BUCKETS: Final = (1024, 2048, 4096, 8192, 16384, 32768, 65536)
 
 
 class Counters:
-    """Whole numbers by label values, such as `{("apps/1",): 12}`.  Serves as counter and as gauge."""
+    """Numbers by label values, such as `{("apps/1",): 12}`.  Serves as counter and as gauge."""
 
     __slots__ = ("gauge", "help", "labels", "name", "values")
 
@@ -33,18 +33,18 @@ class Counters:
         self.help = help
         self.labels = labels
         self.gauge = gauge
-        self.values: dict[tuple[str, ...], int] = {} if labels else {(): 0}
+        self.values: dict[tuple[str, ...], float] = {} if labels else {(): 0}
 
     def add(self, *labels: str, by: int = 1) -> None:
         """Adds `by` where these label values count."""
         values = self.values
         values[labels] = values.get(labels, 0) + by
 
-    def set(self, *labels: str, to: int) -> None:
+    def set(self, *labels: str, to: float) -> None:
         """For gauges, and for counts that are kept elsewhere."""
         self.values[labels] = to
 
-    def get(self, *labels: str) -> int:
+    def get(self, *labels: str) -> float:
         """The number there; 0 if nothing was counted."""
         return self.values.get(labels, 0)
 
@@ -108,6 +108,12 @@ class Metrics(Collector):
             "pages_without_websocket", "Pages whose WebSocket did not come in time.", ("worker",)
         )
         self.worker_up = Counters("worker_up", "1 while the worker answers.", ("worker",), gauge=True)
+        self.worker_lag = Counters(
+            "worker_lag_seconds",
+            "How long the last probe waited for the worker, whose loop was blocked so long.",
+            ("worker",),
+            gauge=True,
+        )
         self.worker_restarts = Counters("worker_restarts", "Workers started again.", ("worker", "reason"))
         self.workers_replaced = Counters("workers_replaced", "Worn-out workers that a fresh one replaced.", ("pool",))
         self.affinity_moved = Counters(

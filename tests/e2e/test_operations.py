@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 from itertools import count
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from websockets.sync.client import connect
 from tests.faults.test_reload import Reloaded
 from tests.support.gateway import GatewayProcess
 from tests.support.ports import free_port
+from tests.support.processes import clean_environment
 from tests.support.recording import RecordingWorker
 from tests.support.talkers import EchoServer
 from tests.support.waiting import wait_until
@@ -115,3 +118,25 @@ def operated(port: int, drain: str = "1 s") -> str:
 def asked(gateway: Reloaded, path: str) -> tuple[int, str]:
     answer = requests.get(f"http://127.0.0.1:{gateway.metrics_port}/{path}", timeout=30)
     return answer.status_code, answer.text
+
+
+def check(gateway: GatewayProcess, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "bokeh_gateway.cli", "check", *options, "--config", str(gateway.config_path)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, env=clean_environment(), check=False)
+
+
+def test_a_file_can_be_checked_while_the_gateway_runs_with_it(tmp_path: Path) -> None:
+    """As before a reload: its own ports are no mistake, others' are, and what else is wrong is found."""
+    with GatewayProcess(config("127.0.0.1:1", ""), tmp_path) as gateway:
+        good = check(gateway)
+        assert (good.returncode, "no port was looked at" in good.stderr) == (0, True), good.stderr
+        taken = check(gateway, "--ports")
+        assert taken.returncode == 1
+        assert "expected a free port" in taken.stderr
+        gateway.config_path.write_text(gateway.text + '[static]\ncache_dir = "gw.toml/x"\n')
+        wrong = check(gateway)
+        assert wrong.returncode == 1
+        assert "static.cache_dir" in wrong.stderr
+        gateway.config_path.write_text(gateway.text)
+    after = check(gateway)
+    assert (after.returncode, "no port was looked at" in after.stderr) == (0, False), after.stderr

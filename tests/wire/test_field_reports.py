@@ -156,7 +156,7 @@ def test_ob_04_all_series_are_there_after_one_page_view(gateway: GatewayProcess,
         seen = figures(metrics_port(gateway))
         names = {name for name, _ in seen}
         wanted = {"pages_total", "pages_waiting", "tunnels_open", "tunnels_total", "worker_up", "requests_total"}
-        assert wanted | {"bytes_total", "token_bytes_count", "token_bytes_sum"} <= names
+        assert wanted | {"bytes_total", "token_bytes_count", "token_bytes_sum", "worker_lag_seconds"} <= names
         assert total(metrics_port(gateway), "tunnels_open") == 1
     wait_until(lambda: total(metrics_port(gateway), "tunnels_open") == 0, "the gauge falls")
 
