@@ -17,7 +17,7 @@ from bokeh_gateway.config.schema import Certificate, Config, Health, Pool, Route
 CONF = Path(__file__).parents[3] / "conf"
 EXAMPLES = sorted(CONF.glob("*.toml"))
 FULL = CONF / "full.toml"
-ENVIRON = {"BOKEH_SECRET_KEY": "x" * 44}
+ENVIRON = {"BOKEH_SECRET_KEY": "x" * 44, "BOKEH_COOKIE_SECRET": "y" * 44, "OIDC_SECRET": "z" * 44}
 AUTH = {"jwt": Jwt, "oidc": Oidc, "basic": Basic, "forward": Forward}
 TABLES: dict[str, type[BaseModel]] = {
     "tls": Tls,
@@ -70,6 +70,8 @@ def test_there_is_an_example_for_each_deployment() -> None:
         "prefix",
         "unix-sockets",
         "flask-parent",
+        "sign-in",
+        "never-down",
         "full",
     }
 
