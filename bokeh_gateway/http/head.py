@@ -99,18 +99,22 @@ _KEPT_WHEN_NOMINATED: Final = frozenset(
 )
 
 
+_REASONS: Final = {408: "too-slow", 413: "body-too-large", 414: "target-too-long", 431: "header-too-large"}
+"""What log and metrics call a refusal; any other is "malformed"."""
+
+
 class BadHead(ValueError):
     """The head cannot be served.
 
     Carries the status that answers it (400, 405, 413, 417, 426, 501, 508) and one sentence for the body and the log.
     """
 
-    def __init__(self, status: int, detail: str, headers: bytes = b"", reason: str = "malformed") -> None:
+    def __init__(self, status: int, detail: str, headers: bytes = b"", reason: str = "") -> None:
         super().__init__(detail)
         self.status = status
         self.detail = detail
         self.headers = headers
-        self.reason = reason
+        self.reason = reason or _REASONS.get(status, "malformed")
 
 
 class RequestHead:

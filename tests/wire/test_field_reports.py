@@ -100,6 +100,9 @@ def test_tk_01_a_token_of_60_kb_passes_and_one_of_300_kb_is_told_why_not(
     assert b"sec-websocket-protocol" in refused.body.lower()
     assert b"[limits] header_size = 65536" in refused.body
     wait_until(lambda: "header_size" in gateway.stderr[said:], "size and limit in the log")
+    wait_until(
+        lambda: " 431 " in gateway.stdout and "reason=header-too-large" in gateway.stdout, "its kind in the line"
+    )
 
 
 def test_tk_04_a_long_token_is_said_once_for_an_app_and_counted(gateway: GatewayProcess) -> None:
