@@ -126,6 +126,9 @@ def check(
 @_watch_option
 def serve(apps: tuple[str, ...], workers: int, listen: str, panel: bool, origins: tuple[str, ...], watch: bool) -> None:
     """Run Bokeh apps behind the gateway, without a configuration file."""
+    missing = [app for app in apps if not Path(app).exists()]
+    if missing:
+        raise click.UsageError(f"There is no app {', '.join(missing)}.")
     sys.exit(_run(lambda: _serve_config(apps, workers, listen, panel=panel, origins=origins), watch=watch))
 
 

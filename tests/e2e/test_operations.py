@@ -140,3 +140,10 @@ def test_a_file_can_be_checked_while_the_gateway_runs_with_it(tmp_path: Path) ->
         gateway.config_path.write_text(gateway.text)
     after = check(gateway)
     assert (after.returncode, "no port was looked at" in after.stderr) == (0, False), after.stderr
+
+
+def test_serve_wants_apps_that_exist(tmp_path: Path) -> None:
+    """Wrong usage ends at once: workers that cannot start would be tried again and again."""
+    command = [sys.executable, "-m", "bokeh_gateway.cli", "serve", str(tmp_path / "missing.py"), "--listen", ":0"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, env=clean_environment(), check=False)
+    assert (ended.returncode, "missing.py" in ended.stderr) == (2, True)
