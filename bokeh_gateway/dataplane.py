@@ -202,8 +202,7 @@ class DataPlane:
             return
         before, after = self._doors, None
         if config.auth.methods:
-            expiries = before.expiries if before is not None else None
-            after = Doors(config, self._loop, self._sweep, self._signed_out, expiries)
+            after = Doors(config, self._loop, self._sweep, self._signed_out, before)
             after.start()
         self._doors, self._door_settings = after, settings
         if before is not None:

@@ -62,9 +62,9 @@ class Doors:
         loop: asyncio.AbstractEventLoop,
         sweep: Sweep,
         signed_out: SignedOut,
-        expiries: Expiries[Tunnel] | None = None,
+        before: Doors | None = None,
     ) -> None:
-        """`expiries`: those of the gate before this one, whose WebSockets live on.
+        """`before`: those in whose place these stand; their WebSockets live on, and keys that they fetched are good.
 
         Raises:
             ConfigError: a key, a module or a list of users cannot be used.
@@ -75,9 +75,11 @@ class Doors:
         self._signed_out = signed_out
         self._fetcher = Fetcher(FETCH_TIMEOUT)
         self._closing: list[Any] = [self._fetcher]
-        self._sources: list[KeySource] = []
+        self._published: dict[str, KeySource] = {}
+        """By URL."""
+        self._provider: Provider | None = None
         self.pages: list[tuple[Mount, HTTPServerConnectionDelegate]] = []
-        self.expiries = expiries if expiries is not None else Expiries()
+        self.expiries: Expiries[Tunnel] = before.expiries if before is not None else Expiries()
         methods: dict[str, Method] = {}
         if auth.jwt is not None:
             methods["jwt"] = self._jwt(auth.jwt, _ticket_secret(config))
@@ -100,10 +102,20 @@ class Doors:
         )
         if oidc is not None:
             self._oidc_pages(oidc, config)
+        if before is not None:
+            self._inherit(before)
+
+    def _inherit(self, before: Doors) -> None:
+        """Keys and endpoints that were fetched: a reload while their server is down takes none away."""
+        for url, source in self._published.items():
+            if url in before._published:
+                source.inherit(before._published[url])
+        if self._provider is not None and before._provider is not None:
+            self._provider.inherit(before._provider)
 
     def start(self) -> None:
         """Fetches the keys that are published."""
-        for source in self._sources:
+        for source in self._published.values():
             source.freshen()
 
     def close(self) -> None:
@@ -122,14 +134,14 @@ class Doors:
         source = None
         if settings.jwks_url is not None:
             source = self._kept(KeySource(settings.jwks_url, self._fetcher, self._loop.time, settings.jwks_refresh))
-            self._sources.append(source)
+            self._published[settings.jwks_url] = source
         tickets = Tickets(Seal(ticket_secret, "embedded jwt"), "jwt", settings.leeway)
         return JwtMethod(settings, keys, source, tickets)
 
     def _oidc(self, settings: Oidc, auth: Auth) -> OidcMethod:
         assert auth.cookie_secret is not None
         fetcher = self._kept(Fetcher(settings.timeout))
-        provider = self._kept(Provider(settings, fetcher, self._loop.time))
+        provider = self._provider = self._kept(Provider(settings, fetcher, self._loop.time))
         return OidcMethod(provider, auth.cookie_secret.get_secret_value(), self._signed_out)
 
     def _oidc_pages(self, method: OidcMethod, config: Config) -> None:

@@ -108,6 +108,11 @@ class KeySource:
         self._task: asyncio.Task[None] | None = None
         self._failing = False
 
+    def inherit(self, before: KeySource) -> None:
+        """Takes over what a source of the same signer knew, until the first fetch comes back: its URL may be down."""
+        self.keys = before.keys
+        self.generation = before.generation
+
     def freshen(self) -> None:
         """Fetches in the background what is too old; what is there stays in use."""
         now = self._clock()

@@ -54,6 +54,12 @@ class Provider:
             headers=tuple(settings.headers.items()),
         )
 
+    def inherit(self, before: Provider) -> None:
+        """Takes over what one before it, of the same issuer, has published: a reload is no reason to be without."""
+        if before.settings.issuer == self.settings.issuer:
+            self._metadata, self._fetched = before._metadata, before._fetched
+            self.keys.inherit(before.keys)
+
     async def metadata(self) -> dict[str, Any]:
         """The discovery document.
 

@@ -20,6 +20,7 @@ from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
+from tests.faults.test_reload import Reloaded
 from tests.support.bokeh_client import get
 from tests.support.gateway import GatewayProcess
 from tests.support.raw import raw_exchange
@@ -336,6 +337,20 @@ def test_a_new_key_is_fetched_and_an_outage_takes_none_away(recording: Recording
                 "the new key is known",
                 every=0.5,
             )
+
+
+def test_a_reload_while_the_signer_is_down_takes_no_key_away(recording: RecordingWorker, tmp_path: Path) -> None:
+    """Not even one that changes the sign-in itself."""
+    with key_server() as keys:
+        text = CONFIG.format(worker=recording.address, keys=keys.url, secret=SECRET)
+        with Reloaded(text, tmp_path) as gateway:
+            assert get(gateway.url("/page"), headers=bearer(sign())).status_code == 200
+            keys.down = True
+            changed = gateway.text.replace('audience = ["dash", "other"]', 'audience = ["dash"]')
+            assert "auth" in gateway.reload(changed, "in force for new connections")
+            assert get(gateway.url("/page"), headers=bearer(sign(jti="y"))).status_code == 200
+            assert get(gateway.url("/page"), headers=bearer(sign(aud="other"))).status_code == 401
+            gateway.wait_for_output("known ones stay in use")
 
 
 def test_a_websocket_ends_with_its_token(gateway: GatewayProcess, worker: RecordingWorker) -> None:
