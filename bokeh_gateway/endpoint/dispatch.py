@@ -35,7 +35,7 @@ from bokeh_gateway.endpoint.websocket import WebSocketProxy
 from bokeh_gateway.http.forwarded import VIA, TrustedProxies, resolve, split_host
 from bokeh_gateway.http.head import BadHead, RequestHead, check_websocket
 from bokeh_gateway.policy.credentials import without_matching_cookies
-from bokeh_gateway.policy.limits import SessionRate
+from bokeh_gateway.policy.limits import WINDOW, SessionRate
 from bokeh_gateway.policy.origin import OriginPolicy
 from bokeh_gateway.policy.session import MINT, Named, SessionPolicy
 from bokeh_gateway.policy.verdict import Deny
@@ -329,7 +329,7 @@ class Dispatch(HTTPServerConnectionDelegate):
         if page and settings.rate is not None:
             denied = settings.rate.check(exchange.client, exchange.connection.edge.sweep.now)
             if denied is not None:
-                return _refuse(exchange, denied)
+                return _refuse(exchange, denied, b"Retry-After: %d\r\n" % WINDOW)
         if mount.unwanted_cookies is not None:
             head.plain = without_matching_cookies(head.plain, mount.unwanted_cookies)
         session_id, mint = allowed.session_id, allowed.mint and page
