@@ -168,13 +168,14 @@ class Dispatch(HTTPServerConnectionDelegate):
                 exchange.route = where.label
                 if settings.embedding is not None:
                     settings.embedding.begin(exchange, where)  # a GET is no preflight: nothing is answered
-                if asset:
-                    answer = self._asset(head, where)
-                    if answer is not None:
-                        return self._static(exchange, answer, where)
-                elif plain and not (head.session_ids or head.protocols or head.origins):
+                if not asset:
+                    # A reload may have given the pool a limit since.
+                    if not plain or head.session_ids or head.protocols or head.origins or (page and pool.max_sessions):
+                        return self._to_worker(exchange, known, host)
                     return Proxy(exchange, self._fleet, pool, where, None, page, settings.secret)
-                return self._to_worker(exchange, known, host)
+                answer = self._asset(head, where)
+                if answer is not None:
+                    return self._static(exchange, answer, where)
         if head.method in _REFUSED_METHODS:
             return _refuse(
                 exchange,
@@ -287,12 +288,13 @@ class Dispatch(HTTPServerConnectionDelegate):
 
     def _to_pool(self, exchange: Exchange, mount: Mount, pool: Pool, host: bytes) -> HTTPMessageDelegate:
         head = exchange.head
+        websocket = head.upgrade == b"websocket"
         if mount.path and not head.path.startswith(mount.inside):
             if head.path != mount.path:
                 return _refuse(exchange, Deny(400, "path-encoded", "The route's path is spelled with escapes."))
-            if head.method in (b"GET", b"HEAD") and not head.upgrade and (pool.kind == "bokeh" or mount.strip):
+            if head.method in (b"GET", b"HEAD") and not websocket and (pool.kind == "bokeh" or mount.strip):
                 return _to_slash(exchange)
-        if head.upgrade == b"websocket":
+        if websocket:
             return self._to_websocket(exchange, mount, pool, host)
         query = head.query
         page = pool.kind == "bokeh" and head.method == b"GET" and self._may_be_page(head.path)
@@ -307,7 +309,7 @@ class Dispatch(HTTPServerConnectionDelegate):
         if len(target) <= _LONGEST_KNOWN:
             if len(self._known) >= _MOST_KNOWN:
                 self._known.clear()
-            self._known[host, target] = known
+            self._known.setdefault((host, target), known)  # a file that was asked of a worker may be here again
 
     def _to_worker(self, exchange: Exchange, known: Known, host: bytes) -> HTTPMessageDelegate:
         mount, pool, page, named, _, _ = known
@@ -356,7 +358,7 @@ class Dispatch(HTTPServerConnectionDelegate):
         if not page:
             return True
         free = settings.sessions.check_page(NOTHING, time()) is MINT
-        return free and settings.rate is None and pool.max_sessions is None
+        return free and settings.rate is None and mount.unwanted_cookies is None
 
     @staticmethod
     def _may_be_page(path: bytes) -> bool:

@@ -66,8 +66,9 @@ class ExtensionAsset(Proxy):
 
     def answer_head(self, head: AnswerHead) -> None:
         assert self.worker is not None
-        if head.status == 404 and self._next() is not None:
-            self._passing_over = True
+        # Said anew each time: an answer that was passed over may have broken off.
+        self._passing_over = head.status == 404 and self._next() is not None
+        if self._passing_over:
             return
         if head.status in (200, 304):
             self._homes.found(self.pool, self.exchange.head.path, self.worker)

@@ -241,7 +241,10 @@ class Proxy(HTTPMessageDelegate):
         mount = self.mount
         if mount.strip:
             path = mount.path
-            lines = [head.method, b" ", head.target[len(path) :], connection.onward]
+            target = head.target[len(path) :]
+            if target[:1] != b"/":  # the mount point itself
+                target = b"/" + target
+            lines = [head.method, b" ", target, connection.onward]
             lines += (b"X-Forwarded-Prefix: ", path, b"\r\n")
         else:
             lines = [head.method, b" ", head.target, connection.onward]

@@ -49,7 +49,8 @@ class Rotation:
             token = tokens.sign_again(refs.token_argument[0], self._secret) if refs.token_argument else ""
             path, _, query = head.target.partition(b"?")
             pieces = [self._argument(piece, new, token) for piece in query.split(b"&")]
-            head.target = path + b"?" + b"&".join(pieces)
+            head.query = b"&".join(pieces)
+            head.target = path + b"?" + head.query
         return new
 
     @staticmethod

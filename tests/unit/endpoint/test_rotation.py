@@ -40,6 +40,7 @@ def test_arguments(target: str, becomes: str) -> None:
     request = head(target)
     assert rotation.of_page(request, session_refs(request), GIVEN) == WANTED
     assert request.target.decode() == becomes
+    assert request.query.decode() == becomes.partition("?")[2]
 
 
 def test_header() -> None:
