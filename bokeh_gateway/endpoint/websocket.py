@@ -96,6 +96,10 @@ class WebSocketProxy(Proxy):
             self.fleet.outcomes.good(worker)
         exchange = self.exchange
         connection = exchange.connection
+        if connection.transport.is_closing():
+            # `connection` is about to hear of its end; over TLS nobody who has the transport later would.
+            self._end()
+            return
         connection.out += (_SWITCH, connection.answer_lines, exchange.more_lines, *head.plain, b"\r\n")
         exchange.status = 101
         exchange.opened = exchange.ended = True
