@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from time import time
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from tornado.httputil import HTTPServerConnectionDelegate
@@ -51,6 +51,9 @@ from bokeh_gateway.wire.tls import Certificates
 from bokeh_gateway.wire.tunnel import TunnelSettings
 
 log = logging.getLogger(__name__)
+
+_TURNS: Final = 20
+"""Of the loop, until all have heard that their connections were cut, and log and metrics of them."""
 
 Place = tuple[bool, Address]
 """TLS or not, and where: what makes a listener the same one after a reload."""
@@ -357,7 +360,7 @@ class DataPlane:
             connection.finish_up()
 
     async def drain(self, limit: float, hurried: asyncio.Future[None], setting: str) -> None:
-        """What is under way gets `limit` seconds to end; then WebSockets get a close frame."""
+        """What is under way gets `limit` seconds to end; then WebSockets get a close frame, and what is left is cut."""
         self.stop_listening()
         deadline = self._loop.time() + limit
         if self.connections:
@@ -375,6 +378,12 @@ class DataPlane:
         deadline = self._loop.time() + 1.0
         while self.connections and self._loop.time() < deadline and not hurried.done():
             await asyncio.wait([hurried], timeout=0.01)
+        for connection in list(self._edge.connections):
+            connection.cut()
+        for _ in range(_TURNS):
+            if not self.connections:
+                break
+            await asyncio.sleep(0)
 
     def close(self) -> None:
         """Cuts what is left and lets go of everything."""

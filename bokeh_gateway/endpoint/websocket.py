@@ -169,6 +169,9 @@ class Opened:
     def finish_up(self) -> None:
         """A WebSocket goes on until the drain ends."""
 
+    def cut(self) -> None:
+        self.transport.abort()
+
     def __call__(self, tunnel: Tunnel) -> None:
         fleet = self._fleet
         now = self._edge.sweep.now

@@ -529,6 +529,13 @@ class Downstream(asyncio.Protocol):
             self.state = GONE
             self.transport.close()
 
+    def cut(self) -> None:
+        """The drain is over: what is under way ends unfinished."""
+        exchange = self.exchange
+        if exchange is not None:
+            exchange.reason = exchange.reason or "gateway-stops"
+        self.transport.abort()
+
     def _set_reading(self) -> None:
         waiting = len(self._backlog)
         allowed = EARLY_FRAMES if self.state == UPGRADE else 0

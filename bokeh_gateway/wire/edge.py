@@ -32,6 +32,9 @@ class Client(Protocol):
     def finish_up(self) -> None:
         """The gateway drains."""
 
+    def cut(self) -> None:
+        """The drain is over."""
+
 
 @dataclass(slots=True, kw_only=True)
 class Edge:

@@ -23,6 +23,10 @@ async def slow(request: Recorded, side: Side) -> None:
     await side.send(answer(b"after all"))
 
 
+async def never(request: Recorded, side: Side) -> None:
+    await side.wait_end()
+
+
 async def tunnel(request: Recorded, side: Side) -> None:
     await side.send(switching(request))
     await side.wait_end()
@@ -30,7 +34,7 @@ async def tunnel(request: Recorded, side: Side) -> None:
 
 @pytest.fixture
 def worker() -> Iterator[RecordingWorker]:
-    with RecordingWorker(scripts={"/slow": slow, "/ws": tunnel}) as running:
+    with RecordingWorker(scripts={"/slow": slow, "/never": never, "/ws": tunnel}) as running:
         yield running
 
 
@@ -80,6 +84,30 @@ def test_gw05_a_second_term_does_not_wait(worker: RecordingWorker, tmp_path: Pat
             gateway.signal(signal.SIGTERM)
             assert gateway.wait_exit() == 0
             assert time.monotonic() - began < 15
+    finally:
+        gateway.kill()
+
+
+@pytest.mark.parametrize("terms", [1, 2], ids=["drained", "hurried"])
+def test_what_a_stop_cuts_is_in_the_access_log(terms: int, worker: RecordingWorker, tmp_path: Path) -> None:
+    """A request whose worker never answers, and a WebSocket whose browser does not answer the close frame."""
+    gateway = started(worker, tmp_path, "600 s" if terms > 1 else "0.2 s")
+    try:
+        with RawClient(gateway.port) as waiting, RawClient(gateway.port) as ws:
+            ws.send(handshake("/ws"))
+            assert ws.answer().status == 101
+            waiting.send(b"GET /never HTTP/1.1\r\nHost: x\r\n\r\n")
+            worker.wait_for("/never")
+            for _ in range(terms):
+                gateway.signal(signal.SIGTERM)
+                wait_until(lambda: "draining" in gateway.stderr, "it drains")
+            assert gateway.wait_exit() == 0
+        (opening,) = (line for line in gateway.access_log() if "event=open" in line)
+        (request,) = (line for line in gateway.access_log() if '"GET /never HTTP/1.1" 499' in line)
+        (closing,) = (line for line in gateway.access_log() if "event=close" in line)
+        assert "reason=gateway-stops" in request
+        assert '"GET /ws HTTP/1.1"' in opening
+        assert '"GET /ws HTTP/1.1"' in closing
     finally:
         gateway.kill()
 
