@@ -205,6 +205,7 @@ class RequestReader:
         size = len(piece) if self._raw is None else len(self._raw) + len(piece)
         self.begun = True
         self._raw = None
+        self._blank = 0
         self._tail = b""
         if size > min(limits.header_size, limits.request_line):
             self._check_size()
@@ -256,6 +257,7 @@ class RequestReader:
         """The head is not whole: keeps what is needed to find its end, and to name what is too big in it."""
         if not self._url and self._raw is None and not piece.strip(b"\r\n"):
             self._blank += piece.count(b"\n")
+            self._last = None  # the next head is for the parser, which has seen these
             if self._blank > BLANK_LINES:
                 raise BadHead(400, "Blank lines where a request should be.")
             return

@@ -252,3 +252,19 @@ def test_lines_that_an_endpoint_replaced_are_there_again() -> None:
     again = reader.repeated(b"GET /a" + LINES)
     assert again is not None
     assert again.plain == [b"X-A", b": ", b"b", b"\r\n"]
+
+
+@pytest.mark.parametrize("method", [b"GET", b"POST"])
+def test_blank_lines_between_requests_are_counted_anew_for_each(method: bytes) -> None:
+    """Old clients send one behind every body."""
+    reader = RequestReader(Limits())
+    request = method + b" / HTTP/1.1\r\nHost: h\r\n\r\n"
+    for _ in range(20):
+        if reader.repeated(request) is None:
+            assert reader.feed(request) == b""
+        assert reader.complete
+        reader.next()
+        assert reader.repeated(b"\r\n") is None
+        assert reader.feed(b"\r\n") == b""
+    with pytest.raises(BadHead, match="Blank lines"):
+        reader.feed(b"\r\n" * 5)
