@@ -36,6 +36,8 @@ SAFE: Final = frozenset({b"GET", b"HEAD", b"OPTIONS"})
 """Methods that may reach a worker twice."""
 WITH_BODY: Final = frozenset(status for status in responses if status >= 200 and status not in (204, 205, 304))
 """Usual statuses whose answers have a body."""
+KEPT_LINES: Final = 4096
+"""Bytes of lines for a worker that an idle connection keeps, in case that the next request has the same."""
 NO_STORE: Final = (b"Cache-Control: no-store\r\n",)
 """A restored tab must fetch a fresh page: the token in an old one has expired."""
 
@@ -235,19 +237,21 @@ class Proxy(HTTPMessageDelegate):
         head = exchange.head
         connection = exchange.connection
         plain = head.plain
+        onward = connection.onward
         if connection.onward_of is not plain:
-            connection.onward = self._onward_lines()
-            connection.onward_of = plain
+            onward = self._onward_lines()
+            if len(onward) <= KEPT_LINES:
+                connection.onward, connection.onward_of = onward, plain
         mount = self.mount
         if mount.strip:
             path = mount.path
             target = head.target[len(path) :]
             if target[:1] != b"/":  # the mount point itself
                 target = b"/" + target
-            lines = [head.method, b" ", target, connection.onward]
+            lines = [head.method, b" ", target, onward]
             lines += (b"X-Forwarded-Prefix: ", path, b"\r\n")
         else:
-            lines = [head.method, b" ", head.target, connection.onward]
+            lines = [head.method, b" ", head.target, onward]
         if head.origins:
             self._add_origin(lines, head.origins)
         if self.mint and self.session_id is not None:
