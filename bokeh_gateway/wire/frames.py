@@ -8,6 +8,8 @@ from __future__ import annotations
 from typing import Final
 
 CLOSE: Final = 0x8
+_ALONE: Final = b"\x81\x82"
+"""First bytes of a text and of a binary message in one frame."""
 _FIN: Final = 0x80
 
 
@@ -73,11 +75,13 @@ class FrameScanner:
     """
 
     __slots__ = (
+        "_alone",
         "_between",
         "_first",
         "_header",
         "_limit",
         "_mask",
+        "_short",
         "_size",
         "_within",
         "boundary",
@@ -89,6 +93,8 @@ class FrameScanner:
     def __init__(self, limit: int | None, *, masked: bool, reserved: int = 0) -> None:
         """`masked`: a browser's frames; `reserved`: the RSV bits that an extension uses, as `reserved_bits` tells."""
         self._mask = 0x80 if masked else 0
+        self._short = 6 if masked else 2
+        self._alone = _ALONE if limit is None or limit >= 125 else b""
         self._first = self._between = _BETWEEN[reserved]
         self._within = _WITHIN[reserved]
         self.skip = 0
@@ -112,6 +118,13 @@ class FrameScanner:
         """
         size = len(data)
         at = self.skip
+        if not at and size > 1 and data[0] in self._alone and self._first is self._between and not self._header:
+            # A short message that came alone, as nearly all do: what the loop below finds out, at a third of its price.
+            length = data[1] ^ self._mask
+            if length < 126 and size == length + self._short:
+                self.messages += 1
+                self.boundary = size
+                return
         if at > size:
             self.skip = at - size
             self.boundary = -1
