@@ -2,8 +2,10 @@
 
 An entry is remembered while a process has it open, and for `keeps` seconds after `stamp`.  Keys are 16 bytes of a good
 hash; one may only stand in the `WINDOW` places from its own on, so nothing has to be cleaned up or moved: what is
-remembered no longer is overwritten.  Where all places of a window are taken, the entry that would end first makes room;
-one that is open never does.
+remembered no longer is overwritten.  The places are in levels, each twice as large as the one before, and a level is
+used when a window of those before it is full: memory that nobody has written to is none, and a few sessions stay on a
+few pages of it.  Where all windows of a key are full, the entry that would end first makes room; one that is open never
+does.
 
 Calls want the lock held (`with table.lock:`).  A key is written last and taken away first, so that a process
 killed in the middle leaves an entry that is whole, or none.
@@ -20,13 +22,16 @@ from bokeh_gateway.balance.lock import Lock
 
 SLOTS: Final = 1 << 16
 WINDOW: Final = 32
-"""Places to look at.  With three quarters of all places taken, hardly any key finds its window full."""
+"""Places to look at in a level.  With three quarters of them taken, hardly any key finds its window full."""
+FIRST_LEVEL: Final = 1 << 10
 
 _ENTRY: Final = Struct("=16sQdd32s")
 _VALUE: Final = Struct("=Qdd32s")
 _KEY: Final = 16
 _SIZE: Final = _ENTRY.size
 _OPEN_AT: Final = _SIZE - 32
+_LEVELS_IN_USE: Final = Struct("=Q")
+"""Besides the first; at the very end."""
 _NO_KEY: Final = bytes(_KEY)
 _NOBODY: Final = bytes(32)
 
@@ -50,17 +55,28 @@ class Entry(NamedTuple):
 
 def table_size(slots: int = SLOTS) -> int:
     """Bytes of a table."""
-    return (slots + WINDOW - 1) * _SIZE
+    return (slots + WINDOW - 1) * _SIZE + _LEVELS_IN_USE.size
+
+
+def levels_of(slots: int) -> list[tuple[int, int]]:
+    """First place and number of places of each level."""
+    levels, first, size = [], 0, FIRST_LEVEL
+    while first < slots:
+        size = min(size, slots - first)
+        levels.append((first, size))
+        first, size = first + size, size * 2
+    return levels
 
 
 class SessionTable:
-    """`slots`: a power of two.  `fd` is memory of `table_size` bytes from `offset` on that others map too."""
+    """`slots` places.  `fd` is memory of `table_size` bytes from `offset` on that others map too."""
 
     def __init__(self, lock: Lock, slots: int = SLOTS, fd: int = -1, offset: int = 0) -> None:
         self.lock = lock
-        self._slots = slots
+        self._levels = levels_of(slots)
+        self._in_use_at = table_size(slots) - _LEVELS_IN_USE.size
         self._file = fd, offset
-        # The last windows reach beyond the last place, so that none has to begin again at the first.
+        # The last windows of a level reach beyond its last place, so that none has to begin again at the first.
         self._memory = mmap.mmap(fd, table_size(slots), offset=offset)
 
     def get(self, key: bytes, now: float) -> Entry | None:
@@ -131,36 +147,45 @@ class SessionTable:
     def _all(self) -> bytes:
         fd, offset = self._file
         # Read and not mapped: to look at places that nobody ever used does not give them memory.
-        return os.pread(fd, len(self._memory), offset) if fd >= 0 else self._memory[:]
+        return os.pread(fd, self._in_use_at, offset) if fd >= 0 else self._memory[: self._in_use_at]
 
-    def _window(self, key: bytes) -> int:
-        return (int.from_bytes(key[:4], "little") & (self._slots - 1)) * _SIZE
+    def _windows(self, key: bytes) -> list[int]:
+        """Where the key's windows begin, in the levels that are in use."""
+        home = int.from_bytes(key[:4], "little")
+        (more,) = _LEVELS_IN_USE.unpack_from(self._memory, self._in_use_at)
+        return [(first + home % size) * _SIZE for first, size in self._levels[: 1 + more]]
 
     def _find(self, key: bytes) -> int:
         """Where it stands; -1: nowhere."""
-        start = self._window(key)
-        end = start + WINDOW * _SIZE
         find = self._memory.find
-        at = find(key, start, end)
-        while at >= 0 and (at - start) % _SIZE:  # the bytes are there by chance, across two fields
-            at = find(key, at + 1, end)
-        return at
+        for start in self._windows(key):
+            end = start + WINDOW * _SIZE
+            at = find(key, start, end)
+            while at >= 0 and (at - start) % _SIZE:  # the bytes are there by chance, across two fields
+                at = find(key, at + 1, end)
+            if at >= 0:
+                return at
+        return -1
 
     def _place(self, key: bytes, now: float) -> int:
         """Where it can be put; -1: nowhere."""
-        start = self._window(key)
         victim, first = -1, float("inf")
-        for at in range(start, start + WINDOW * _SIZE, _SIZE):
-            if self._memory[at : at + _KEY] == _NO_KEY:
-                return at
-            entry = self._entry(at)
-            if entry.open != _NOBODY:
-                continue
-            ends = entry.stamp + entry.keeps
-            if ends <= now:
-                return at
-            if ends < first:
-                victim, first = at, ends
+        windows = self._windows(key)
+        for start in windows:
+            for at in range(start, start + WINDOW * _SIZE, _SIZE):
+                if self._memory[at : at + _KEY] == _NO_KEY:
+                    return at
+                entry = self._entry(at)
+                if entry.open != _NOBODY:
+                    continue
+                ends = entry.stamp + entry.keeps
+                if ends <= now:
+                    return at
+                if ends < first:
+                    victim, first = at, ends
+        if len(windows) < len(self._levels):
+            _LEVELS_IN_USE.pack_into(self._memory, self._in_use_at, len(windows))
+            return self._place(key, now)
         return victim
 
     def _entry(self, at: int) -> Entry:

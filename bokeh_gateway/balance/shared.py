@@ -19,7 +19,7 @@ from bokeh_gateway.balance.shared_queue import SharedQueues, queues_size
 SECRET: Final = 32
 """Bytes."""
 SIGN_OUTS: Final = 1 << 14
-LAYOUT: Final = 4
+LAYOUT: Final = 5
 """Changes with the meaning of the bytes; programs of different layouts cannot share memory."""
 
 

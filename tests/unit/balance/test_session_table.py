@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bokeh_gateway.balance.lock import Lock
-from bokeh_gateway.balance.session_table import WINDOW, SessionTable, table_size
+from bokeh_gateway.balance.session_table import FIRST_LEVEL, WINDOW, SessionTable, levels_of, table_size
 from bokeh_gateway.control.memory import shared_memory
 
 KEEPS = 10.0
@@ -191,4 +191,25 @@ def test_a_stopped_holder_does_not_stop_the_others() -> None:
     with lock:
         pass
     assert lock.forced == 1
+    os.close(fd)
+
+
+def test_a_few_entries_stay_on_a_few_pages_and_many_find_room() -> None:
+    """Levels are used one after the other, and what was put into the first is found when the last is in use."""
+    slots = 16 * FIRST_LEVEL
+    assert levels_of(slots)[0] == (0, FIRST_LEVEL)
+    assert sum(size for _, size in levels_of(slots)) == slots
+    fd = shared_memory(table_size(slots))
+    table = SessionTable(Lock(fd), slots, fd)
+    used = []
+    for number in range(slots // 2):
+        with table.lock:
+            assert table.put(key(number), number, 0.0, 100.0)
+        used.append(os.fstat(fd).st_blocks * 512)
+    assert used[99] <= (100 + WINDOW) * 4096
+    assert used[999] <= 4 * FIRST_LEVEL * 72
+    with table.lock:
+        assert all(table.get(key(n), 1.0).value == n for n in range(slots // 2))  # type: ignore[union-attr]
+        table.remove(key(7))
+        assert table.get(key(7), 1.0) is None
     os.close(fd)
