@@ -149,6 +149,8 @@ class Dispatch(HTTPServerConnectionDelegate):
         self._warned: set[bytes] = set()
         self._homes = Homes()
         self._known: dict[tuple[bytes, bytes], Known] = {}
+        self._in_folders: dict[tuple[bytes, bytes], Mount] = {}
+        """Where files of one's own were found by their target, which needs no second look at it."""
 
     def start_request(self, server_conn: object, request_conn: Any) -> HTTPMessageDelegate:
         """`request_conn` is an `Exchange` whose head has been read."""
@@ -176,6 +178,13 @@ class Dispatch(HTTPServerConnectionDelegate):
                 answer = self._asset(head, where)
                 if answer is not None:
                     return self._static(exchange, answer, where)
+            else:
+                there = self._in_folders.get((host, head.target))
+                if there is not None:
+                    exchange.route = there.label
+                    if settings.embedding is not None:
+                        settings.embedding.begin(exchange, there)
+                    return self._to_folder(exchange, there, host)
         if head.method in _REFUSED_METHODS:
             return _refuse(
                 exchange,
@@ -217,7 +226,7 @@ class Dispatch(HTTPServerConnectionDelegate):
         if mount.pool:
             return self._to_pool(exchange, mount, self._pools[mount.pool], host)
         if mount.folder:
-            return self._to_folder(exchange, mount)
+            return self._to_folder(exchange, mount, host)
         application = self._settings.applications.get(mount.label)
         if application is not None:
             return application.start_request(server_conn, exchange)
@@ -266,7 +275,7 @@ class Dispatch(HTTPServerConnectionDelegate):
             return None  # another site's own /static/ may have a file of the same name
         return self._assets.lookup(head.method, head.path, head.query, head.get)
 
-    def _to_folder(self, exchange: Exchange, mount: Mount) -> HTTPMessageDelegate:
+    def _to_folder(self, exchange: Exchange, mount: Mount, host: bytes) -> HTTPMessageDelegate:
         head = exchange.head
         if head.path == mount.path:
             return _to_slash(exchange)
@@ -274,6 +283,12 @@ class Dispatch(HTTPServerConnectionDelegate):
             return _refuse(exchange, Deny(404, "not-found", ""))
         folder = self._settings.folders[mount.folder]
         answer = folder.lookup(head.method, head.path[len(mount.inside) :], head.query, head.get)
+        if answer.status == 200 and head.method == b"GET":
+            known = self._in_folders
+            if (host, head.target) not in known and len(head.target) <= _LONGEST_KNOWN:
+                if len(known) >= _MOST_KNOWN:
+                    known.clear()
+                known[host, head.target] = mount
         return self._static(exchange, answer, mount)
 
     def _static(self, exchange: Exchange, answer: Answer, mount: Mount | None) -> HTTPMessageDelegate:
