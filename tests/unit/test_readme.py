@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 
 import pytest
 
+from bench import table
 from bokeh_gateway.config.load import parse
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,6 +35,16 @@ def test_each_named_file_exists(name: str) -> None:
 def test_each_key_of_the_text_stands_in_the_reference(table: str, key: str) -> None:
     full = (ROOT / "conf" / "full.toml").read_text()
     assert re.search(rf"^{key} = ", full, re.MULTILINE), f"[{table}] {key}"
+
+
+def test_the_table_of_figures_is_that_of_the_kept_records() -> None:
+    """`python -m bench.table` prints what the README has."""
+    asked = ["git", "diff", "--quiet", "HEAD", "--", "bench/results"]
+    if subprocess.run(asked, cwd=ROOT, check=False).returncode:
+        pytest.skip("the records were made anew, or there is no git to ask: the README has those that are kept")
+    found = table.records()
+    assert table.machine(found) in README
+    assert table.table(found) in README
 
 
 def test_there_is_something_to_test() -> None:
