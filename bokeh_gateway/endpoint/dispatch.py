@@ -89,18 +89,17 @@ class DispatchSettings:
 
 
 class Known(NamedTuple):
-    """What was found out about a target once: that a worker is to be asked, and how."""
+    """What was found out about a target once: how a worker is to be asked, or that the gateway has the file."""
 
     mount: Mount
-    pool: Pool
+    pool: Pool | None
+    """None: the gateway has the file, or had."""
     page: bool
     """It may be a page that creates a session."""
     named: bool
     """The query may name a session."""
     plain: bool
     """Where its head names no session either and has no Origin, nothing but the choice of a worker is left to do."""
-    asset: bool
-    """The gateway has the file, or had."""
 
 
 _MOST_KNOWN: Final = 4096
@@ -149,8 +148,6 @@ class Dispatch(HTTPServerConnectionDelegate):
         self._warned: set[bytes] = set()
         self._homes = Homes()
         self._known: dict[tuple[bytes, bytes], Known] = {}
-        self._in_folders: dict[tuple[bytes, bytes], Mount] = {}
-        """Where files of one's own were found by their target, which needs no second look at it."""
 
     def start_request(self, server_conn: object, request_conn: Any) -> HTTPMessageDelegate:
         """`request_conn` is an `Exchange` whose head has been read."""
@@ -166,25 +163,20 @@ class Dispatch(HTTPServerConnectionDelegate):
         if settings.gate is None and head.method == b"GET" and not head.upgrade:
             known = self._known.get((host, head.target))
             if known is not None:
-                where, pool, page, _, plain, asset = known
+                where, pool, page, _, plain = known
                 exchange.route = where.label
                 if settings.embedding is not None:
                     settings.embedding.begin(exchange, where)  # a GET is no preflight: nothing is answered
-                if not asset:
+                if pool is not None:
                     # A reload may have given the pool a limit since.
                     if not plain or head.session_ids or head.protocols or head.origins or (page and pool.max_sessions):
-                        return self._to_worker(exchange, known, host)
+                        return self._to_worker(exchange, known, pool, host)
                     return Proxy(exchange, self._fleet, pool, where, None, page, settings.secret)
+                if where.folder:
+                    return self._to_folder(exchange, where, host)
                 answer = self._asset(head, where)
                 if answer is not None:
                     return self._static(exchange, answer, where)
-            else:
-                there = self._in_folders.get((host, head.target))
-                if there is not None:
-                    exchange.route = there.label
-                    if settings.embedding is not None:
-                        settings.embedding.begin(exchange, there)
-                    return self._to_folder(exchange, there, host)
         if head.method in _REFUSED_METHODS:
             return _refuse(
                 exchange,
@@ -207,7 +199,7 @@ class Dispatch(HTTPServerConnectionDelegate):
             answer = self._asset(head, mount)
             if answer is not None:
                 if mount is not None and settings.embedding is None and head.method == b"GET":
-                    self._learn(host, head.target, Known(mount, self._pools[mount.pool], False, False, False, True))
+                    self._learn(host, head.target, Known(mount, None, False, False, False))
                 return self._static(exchange, answer, mount)
         if mount is None:
             return _refuse(
@@ -283,12 +275,8 @@ class Dispatch(HTTPServerConnectionDelegate):
             return _refuse(exchange, Deny(404, "not-found", ""))
         folder = self._settings.folders[mount.folder]
         answer = folder.lookup(head.method, head.path[len(mount.inside) :], head.query, head.get)
-        if answer.status == 200 and head.method == b"GET":
-            known = self._in_folders
-            if (host, head.target) not in known and len(head.target) <= _LONGEST_KNOWN:
-                if len(known) >= _MOST_KNOWN:
-                    known.clear()
-                known[host, head.target] = mount
+        if answer.status == 200 and head.method == b"GET" and (host, head.target) not in self._known:
+            self._learn(host, head.target, Known(mount, None, False, False, False))
         return self._static(exchange, answer, mount)
 
     def _static(self, exchange: Exchange, answer: Answer, mount: Mount | None) -> HTTPMessageDelegate:
@@ -315,10 +303,10 @@ class Dispatch(HTTPServerConnectionDelegate):
         page = pool.kind == "bokeh" and head.method == b"GET" and self._may_be_page(head.path)
         # A name may be spelled with percents too, and the worker would read it.
         named = b"bokeh-" in query or b"%" in query
-        known = Known(mount, pool, page, named, not named and self._is_plain(mount, pool, page, head.path), False)
+        known = Known(mount, pool, page, named, not named and self._is_plain(mount, pool, page, head.path))
         if head.method == b"GET":
             self._learn(host, head.target, known)
-        return self._to_worker(exchange, known, host)
+        return self._to_worker(exchange, known, pool, host)
 
     def _learn(self, host: bytes, target: bytes, known: Known) -> None:
         if len(target) <= _LONGEST_KNOWN:
@@ -326,8 +314,8 @@ class Dispatch(HTTPServerConnectionDelegate):
                 self._known.clear()
             self._known.setdefault((host, target), known)  # a file that was asked of a worker may be here again
 
-    def _to_worker(self, exchange: Exchange, known: Known, host: bytes) -> HTTPMessageDelegate:
-        mount, pool, page, named, _, _ = known
+    def _to_worker(self, exchange: Exchange, known: Known, pool: Pool, host: bytes) -> HTTPMessageDelegate:
+        mount, _, page, named, _ = known
         if pool.kind == "http":
             return Proxy(exchange, self._fleet, pool, mount)
         settings = self._settings

@@ -69,7 +69,7 @@ class Recorder:
                 exchange.worker,
                 exchange.reason,
                 head.host,
-                "",
+                exchange.request_id,
             )
         )
         if exchange.refusal is not None:

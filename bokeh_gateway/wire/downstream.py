@@ -382,7 +382,7 @@ class Downstream(asyncio.Protocol):
         if isinstance(error, HTTPInputError):
             self._refuse(BadHead(400, str(error)))
             return
-        number = os.urandom(4).hex()
+        number = exchange.request_id = os.urandom(4).hex()
         method, path = exchange.head.method.decode("latin-1"), exchange.head.path.decode("latin-1")
         log.error("error %s: %s %s of %s failed unexpectedly", number, method, path, exchange.client, exc_info=error)
         self.edge.on_error("request")

@@ -106,6 +106,7 @@ class Exchange(HTTPConnection):
         more_lines: further header lines for the answer, such as Set-Cookie of the sign-in.
         watch: told of the tunnel that this becomes, or None.
         worker, reason, user: for the log.
+        request_id: the number under which the own log tells of an unexpected error, "" where there was none.
         keep: whether the connection stays open after the answer.
         opened, ended: whether the answer's head, its end has been written; finished: whether the request has been read.
     """
@@ -119,6 +120,7 @@ class Exchange(HTTPConnection):
     reason = ""
     user = ""
     route = ""
+    request_id = ""
     refusal: Deny | None = None
     opened = False
     ended = False

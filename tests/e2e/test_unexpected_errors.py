@@ -64,3 +64,4 @@ def test_gw12_one_request_fails_and_no_other(where: str, gateway: GatewayProcess
     assert SECRET not in gateway.stderr + gateway.stdout
     assert "c2VjcmV0" not in gateway.stderr + gateway.stdout
     wait_until(lambda: total(metrics, "errors_total") == counted + 1, "it is counted")
+    wait_until(lambda: f"request_id={number[1].decode()}" in gateway.stdout, "the access log has the number too")
