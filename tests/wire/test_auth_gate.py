@@ -35,12 +35,6 @@ auth = "none"
 
 
 @pytest.fixture(scope="module")
-def recording() -> Iterator[RecordingWorker]:
-    with RecordingWorker() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
 def gateway(recording: RecordingWorker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
     ada, bob = (scrypt_hash(name, b"0123456789abcdef", 4) for name in ("ada", "bob"))
     text = CONFIG.format(worker=recording.address, ada=ada, bob=bob)

@@ -55,12 +55,6 @@ def recording() -> Iterator[RecordingWorker]:
         yield running
 
 
-@pytest.fixture
-def worker(recording: RecordingWorker) -> RecordingWorker:
-    recording.forget()
-    return recording
-
-
 @pytest.fixture(scope="module")
 def gateway(recording: RecordingWorker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
     text = CONFIG.format(worker=recording.address, metrics=free_port())

@@ -118,12 +118,6 @@ def recording() -> Iterator[RecordingWorker]:
         yield running
 
 
-@pytest.fixture
-def worker(recording: RecordingWorker) -> RecordingWorker:
-    recording.forget()
-    return recording
-
-
 @pytest.fixture(scope="module")
 def gateway(
     recording: RecordingWorker, certificate: Certificate, tmp_path_factory: pytest.TempPathFactory

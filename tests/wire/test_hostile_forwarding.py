@@ -66,18 +66,6 @@ pool = "site"
 
 
 @pytest.fixture(scope="module")
-def recording() -> Iterator[RecordingWorker]:
-    with RecordingWorker() as running:
-        yield running
-
-
-@pytest.fixture
-def worker(recording: RecordingWorker) -> RecordingWorker:
-    recording.forget()
-    return recording
-
-
-@pytest.fixture(scope="module")
 def gateway(recording: RecordingWorker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
     text = CONFIG.format(worker=recording.address, trusted="")
     with GatewayProcess(text, tmp_path_factory.mktemp("untrusting")) as running:

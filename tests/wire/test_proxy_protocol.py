@@ -56,18 +56,6 @@ drain = "1 s"
 
 
 @pytest.fixture(scope="module")
-def recording() -> Iterator[RecordingWorker]:
-    with RecordingWorker() as running:
-        yield running
-
-
-@pytest.fixture
-def worker(recording: RecordingWorker) -> RecordingWorker:
-    recording.forget()
-    return recording
-
-
-@pytest.fixture(scope="module")
 def gateway(
     recording: RecordingWorker, certificate: Certificate, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[GatewayProcess]:
