@@ -56,8 +56,7 @@ class Scaling:
             self._fit(settings, group)
 
     def _fit(self, settings: Pool, group: Group) -> None:
-        passed_over = self._passed_over(group.pool)
-        members = [w for w in group.workers if w.name not in group.departing and w is not passed_over]
+        members = self._members(group)
         sessions = sum(self._sessions(worker) for worker in members)
         factor = settings.load_factor
         wanted = settings.at_start
@@ -75,6 +74,11 @@ class Scaling:
         elif factor is None or self._is_calm(group.pool):
             for _ in range(len(members) - wanted):
                 self._fewer(settings, group, why)
+
+    def _members(self, group: Group) -> list[Worker]:
+        """Those that stay: without what drains, and without a successor whose predecessor still counts."""
+        passed_over = self._passed_over(group.pool)
+        return [w for w in group.workers if w.name not in group.departing and w is not passed_over]
 
     def _sessions(self, worker: Worker) -> int:
         return self._board.total(TUNNELS, worker.index) + self._board.total(PAGES, worker.index)
@@ -117,8 +121,7 @@ class Scaling:
 
         Never the last one that is ready.
         """
-        passed_over = self._passed_over(group.pool)
-        members = [w for w in group.workers if w.name not in group.departing and w is not passed_over]
+        members = self._members(group)
         serving = [worker for worker in members if worker in self._pools.ready]
 
         def missed(worker: Worker) -> tuple[bool, bool, int, int]:

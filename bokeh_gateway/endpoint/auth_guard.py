@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from bokeh_gateway.endpoint.auth_gate import Refused
-from bokeh_gateway.policy.limits import Failures
+from bokeh_gateway.policy.limits import PerMinute
 
 if TYPE_CHECKING:
     from bokeh_gateway.policy.verdict import Deny
@@ -23,7 +23,7 @@ class Guard:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._failures = Failures(limit)
+        self._failures = PerMinute(limit)
         self._running: dict[str, set[asyncio.Task[bool]]] = {}
 
     async def admit(self, names: Sequence[str], sweep: Sweep) -> Deny | None:

@@ -14,42 +14,11 @@ from bokeh_gateway.policy.verdict import ALLOW, Deny, Verdict
 WINDOW: Final = 60.0
 """Seconds."""
 _TRACKED: Final = 50_000
-"""Client addresses remembered; beyond that all begin anew, which errs on the client's side."""
+"""Names remembered; beyond that the oldest begin anew, which errs on the client's side."""
 
 
-class SessionRate:
-    """At most `limit` new sessions of one client in a minute: an IPv4 address, or an IPv6 network of /64."""
-
-    __slots__ = ("_limit", "_seen")
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._seen: dict[str, tuple[float, int]] = {}
-
-    def check(self, client: str, now: float) -> Verdict:
-        """Counts one more session of `client`, an address as `http.forwarded.normalise` gives it.
-
-        `now` in seconds on any clock that does not go back.
-        """
-        client = network(client)
-        began, count = self._seen.get(client, (now, 0))
-        if now - began >= WINDOW:
-            began, count = now, 0
-        if count >= self._limit:
-            return Deny(
-                429,
-                "too-many-sessions",
-                f"More than {self._limit} new sessions in a minute from {client}.",
-                f"[limits] sessions_per_client_per_minute = {self._limit}",
-            )
-        if client not in self._seen and len(self._seen) >= _TRACKED:
-            self._seen.clear()
-        self._seen[client] = (began, count + 1)
-        return ALLOW
-
-
-class Failures:
-    """At most `limit` failures of one name in a minute; a name is a client's address or a user's."""
+class PerMinute:
+    """At most `limit` of something in a minute for one name, such as a client's address or a user's."""
 
     __slots__ = ("_limit", "_seen")
 
@@ -69,7 +38,7 @@ class Failures:
         return max(1, ceil(self._seen[name][0] + WINDOW - now))
 
     def count(self, name: str, now: float) -> None:
-        """One more failure of `name`."""
+        """One more of `name`."""
         began, count = self._seen.get(name, (now, 0))
         if now - began >= WINDOW:
             began, count = now, 0
@@ -78,3 +47,29 @@ class Failures:
             while len(self._seen) >= _TRACKED:
                 del self._seen[next(iter(self._seen))]
         self._seen[name] = (began, count + 1)
+
+
+class SessionRate:
+    """At most `limit` new sessions of one client in a minute: an IPv4 address, or an IPv6 network of /64."""
+
+    __slots__ = ("_counts", "_limit")
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._counts = PerMinute(limit)
+
+    def check(self, client: str, now: float) -> Verdict:
+        """Counts one more session of `client`, an address as `http.forwarded.normalise` gives it.
+
+        `now` in seconds on any clock that does not go back.
+        """
+        client = network(client)
+        if not self._counts.left(client, now):
+            return Deny(
+                429,
+                "too-many-sessions",
+                f"More than {self._limit} new sessions in a minute from {client}.",
+                f"[limits] sessions_per_client_per_minute = {self._limit}",
+            )
+        self._counts.count(client, now)
+        return ALLOW

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bokeh_gateway.policy import limits
-from bokeh_gateway.policy.limits import Failures, SessionRate
+from bokeh_gateway.policy.limits import PerMinute, SessionRate
 
 
 def test_sessions_over_the_limit_are_refused_until_the_minute_is_over() -> None:
@@ -21,7 +21,7 @@ def test_the_addresses_of_one_ipv6_network_are_one_client() -> None:
 
 
 def test_failures_leave_fewer_tries_until_the_minute_is_over() -> None:
-    failures = Failures(2)
+    failures = PerMinute(2)
     assert (failures.left("a", 0.0), failures.wait("a", 0.0)) == (2, 0)
     failures.count("a", 0.0)
     assert (failures.left("a", 30.0), failures.wait("a", 30.0)) == (1, 0)
@@ -35,7 +35,7 @@ def test_failures_leave_fewer_tries_until_the_minute_is_over() -> None:
 def test_what_is_remembered_of_failures_is_bounded(monkeypatch) -> None:
     """The oldest go first, and before them those whose minute is over."""
     monkeypatch.setattr(limits, "_TRACKED", 3)
-    failures = Failures(1)
+    failures = PerMinute(1)
     for at, name in enumerate("abc"):
         failures.count(name, float(at))
     failures.count("d", 3.0)
