@@ -44,6 +44,7 @@ from bokeh_gateway.control.pools import Pools, differences
 from bokeh_gateway.control.privileges import drop, is_root
 from bokeh_gateway.control.processes import ROWS, Member, Processes, Shape
 from bokeh_gateway.control.runtime_dir import RuntimeDir, remove_socket
+from bokeh_gateway.control.signer_keys import SignerKeys
 from bokeh_gateway.control.upgrade import State, execute, handle_again, trial
 from bokeh_gateway.control.upkeep import Upkeep
 from bokeh_gateway.control.watch import Watch
@@ -142,7 +143,8 @@ class GatewayApp:
         )
         self._names = Names(self._names_changed)
         self._pools.answers = self._names.found
-        shape = Shape(self._process_count(config), self._configuration, self._worker_found)
+        self._keys = SignerKeys(lambda keys: self._processes.send_all("keys", keys), loop.time)
+        shape = Shape(self._process_count(config), self._configuration, self._worker_found, self._keys.asked)
         self._processes = Processes(self._start_here if self._in_process else GatewayProcess.spawn, self._shared, shape)
         self._drains = Drains(self._pools, self._board, self.tell_worker)
         self._deploys = Deploys(self._pools, self._board, lambda pool: self._pools.plan(self._config, anew=pool))
@@ -193,6 +195,7 @@ class GatewayApp:
         self._fresh += self._pools.apply(self._pools.plan(config), config.timeouts.reload_linger)
         self._open_control()
         self._names.follow(config)
+        self._keys.follow(config)
 
     def _shared_memory(self) -> int:
         found = self._inherited.get("board")
@@ -208,6 +211,7 @@ class GatewayApp:
         if state["runtime"] is not None:
             self._runtime = RuntimeDir.adopt(*state["runtime"])
         self._names.restore(state.get("names", ()))
+        self._keys.restore(state.get("keys", {}))
         self._fresh += self._pools.restore(state["pools"], config.timeouts.reload_linger)
         self._drains.restore(state.get("drains", ()))
         self._left_behind = self._processes.restore(state["processes"], state["totals"])
@@ -270,6 +274,7 @@ class GatewayApp:
             listeners.append({"tls": listener.tls, "address": asdict(listener.address), "fds": len(own)})
         return {
             "config": self._config,
+            "keys": self._keys.told(),
             "roster": self._pools.roster(),
             "listeners": listeners,
             "processes": self._processes.shape.count,
@@ -358,6 +363,8 @@ class GatewayApp:
             self._watch_health()
             if self._control is not None:
                 await self._control.start()
+            self._keys.look()
+            self._sweep.every(self._keys.look)
             await self._names.settle()
             await self._processes.start()
             await self._serve_metrics(self._metrics_listeners)
@@ -674,6 +681,8 @@ class GatewayApp:
         self._config, self._certificates = config, certificates
         self._listeners, self._metrics_listeners = listeners, metrics
         self._names.follow(config)
+        self._keys.follow(config)
+        self._keys.look()
         set_level(config.log.level)
         for listener in gone:
             listener.remove()
@@ -798,6 +807,7 @@ class GatewayApp:
             **both,
             "pools": pools,
             "names": self._names.state(),
+            "keys": self._keys.state(),
             "processes": processes,
             "drains": self._drains.state(),
             "control": control,
@@ -826,6 +836,7 @@ class GatewayApp:
         self._health.close()
         self._upkeep.close()
         self._names.close()
+        self._keys.close()
         await self._processes.stop()
         stopping = asyncio.ensure_future(self._pools.stop())
         self._hurried.add_done_callback(lambda _: self._spawn(self._pools.stop()))
@@ -834,6 +845,7 @@ class GatewayApp:
 
     def _dispose(self) -> None:
         self._names.close()
+        self._keys.close()
         self._close_listeners([*self._listeners, *self._metrics_listeners])
         if self._control is not None:
             self._control.close()

@@ -65,6 +65,8 @@ class DataPlane:
     Args:
         processes: how many there are; what is limited in all is divided by it.
         applications: Tornado applications mounted by route path.
+        ask_keys: asks the master for the keys of a signer's URL.
+        keys: what it told of them (`told_keys`).
     """
 
     def __init__(
@@ -78,6 +80,8 @@ class DataPlane:
         processes: int = 1,
         applications: Mapping[str, HTTPServerConnectionDelegate] | None = None,
         on_found: Callable[[Worker], None] | None = None,
+        ask_keys: Callable[[str], None] = lambda _url: None,
+        keys: Mapping[str, Any] | None = None,
     ) -> None:
         """Raises:
         ConfigError: the access log cannot be opened.
@@ -94,6 +98,8 @@ class DataPlane:
         self._doors: Doors | None = None
         self._signed_out = SignedOut(shared.sign_outs, shared.sign_out_count)
         self._door_settings: object = None
+        self._ask_keys = ask_keys
+        self._keys = keys
         self._certificates = Certificates(config.tls) if config.tls is not None else None
         self._writer = self._open_log(config.log)
         self._recorder = Recorder(self._access_log(), self.metrics)
@@ -205,8 +211,9 @@ class DataPlane:
             return
         before, after = self._doors, None
         if config.auth.methods:
-            after = Doors(config, self._loop, self._sweep, self._signed_out, before)
-            after.start()
+            after = Doors(config, self._loop, self._sweep, self._signed_out, self._ask_keys, before)
+            if self._keys is not None:
+                after.told_keys(**self._keys)
         self._doors, self._door_settings = after, settings
         if before is not None:
             before.close()
@@ -317,6 +324,12 @@ class DataPlane:
     def listener(self, place: Place) -> Listener | None:
         """The one that listens there."""
         return self._listeners.get(place)
+
+    def told_keys(self, keys: Mapping[str, Any]) -> None:
+        """The master told what a signer publishes: `url`, `document`, `pause`."""
+        self._keys = keys
+        if self._doors is not None:
+            self._doors.told_keys(**keys)
 
     def reopen_logs(self) -> None:
         """The access log's file, by its name."""

@@ -122,6 +122,8 @@ class Plane:
             self._use(payload)
         elif kind == "worker":
             plane.fleet.tell(payload["name"], payload["change"])
+        elif kind == "keys":
+            plane.told_keys(payload)
         elif kind == "reopen":
             plane.reopen_logs()
         elif kind == "metrics":
@@ -143,6 +145,7 @@ class Plane:
                 await self._begin(config, payload, fds)
             else:
                 self._use(payload)
+                self._plane.told_keys(payload["keys"])
                 listeners = self._listeners(payload["listeners"], fds)
                 await self._plane.reconfigure(config, payload["roster"], listeners, payload["processes"])
         except (GatewayError, OSError) as error:
@@ -169,6 +172,8 @@ class Plane:
             processes=payload["processes"],
             applications=self._applications,
             on_found=self._found,
+            ask_keys=self._ask_keys,
+            keys=payload["keys"],
         )
         await self._plane.start(self._listeners(payload["listeners"], fds))
 
@@ -187,6 +192,9 @@ class Plane:
                     unneeded.close()
             listeners.append(known)
         return listeners
+
+    def _ask_keys(self, url: str) -> None:
+        self._say("keys_wanted", {"url": url})
 
     def _found(self, worker: Worker) -> None:
         self._say("worker", {"name": worker.name, "up": worker.up})

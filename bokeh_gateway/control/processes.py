@@ -57,6 +57,8 @@ class Shape:
     """The `configure` message for a member, and its descriptors; True for its first one."""
     on_worker: Callable[[str, bool], None]
     """A process found a worker up or down."""
+    on_keys_wanted: Callable[[str], None]
+    """A process needs the keys of a signer's URL."""
 
 
 class Processes:
@@ -203,6 +205,8 @@ class Processes:
                 member.ready.set_result(None)
         elif kind == "worker":
             self.shape.on_worker(payload["name"], payload["up"])
+        elif kind == "keys_wanted":
+            self.shape.on_keys_wanted(payload["url"])
         elif kind == "metrics":
             member.last = payload["snapshot"]
             waiting = self._answers.get(payload["id"], {}).get(member)

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from tornado.httputil import HTTPServerConnectionDelegate
 
 from bokeh_gateway.endpoint.auth_basic import BasicMethod
 from bokeh_gateway.endpoint.auth_cookie import Seal, cookie_name
-from bokeh_gateway.endpoint.auth_fetch import Fetcher, KeySource
 from bokeh_gateway.endpoint.auth_forward import ForwardMethod
 from bokeh_gateway.endpoint.auth_gate import Gate, Method
 from bokeh_gateway.endpoint.auth_jwt import JwtMethod
-from bokeh_gateway.endpoint.auth_keys import read_pem, secret_key
 from bokeh_gateway.endpoint.auth_oidc import OidcMethod
 from bokeh_gateway.endpoint.auth_oidc_pages import OidcPages
 from bokeh_gateway.endpoint.auth_provider import Provider
@@ -26,6 +24,9 @@ from bokeh_gateway.endpoint.auth_users import Users
 from bokeh_gateway.endpoint.router import Mount
 from bokeh_gateway.policy.expiries import Expiries
 from bokeh_gateway.policy.identity import GROUPS, USER, Requirement
+from bokeh_gateway.signer.fetch import Fetcher
+from bokeh_gateway.signer.keys import read_pem, secret_key
+from bokeh_gateway.signer.told import ToldKeys
 
 if TYPE_CHECKING:
     from bokeh_gateway.config.auth import Auth, Jwt, Oidc
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
     from bokeh_gateway.wire.tunnel import Tunnel
 
 _OF_THIS_PROCESS = secrets.token_urlsafe(32)
-FETCH_TIMEOUT = 5.0
-"""Seconds for a signer's keys."""
 
 
 def requirement(route: Route, config: Config) -> Requirement | None:
@@ -62,9 +61,11 @@ class Doors:
         loop: asyncio.AbstractEventLoop,
         sweep: Sweep,
         signed_out: SignedOut,
+        ask_keys: Callable[[str], None],
         before: Doors | None = None,
     ) -> None:
-        """`before`: those in whose place these stand; their WebSockets live on, and keys that they fetched are good.
+        """`ask_keys`: asks the master for a signer's keys; `before`: those in whose place these stand, their WebSockets
+        live on, and what they fetched is good.
 
         Raises:
             ConfigError: a key, a module or a list of users cannot be used.
@@ -73,10 +74,9 @@ class Doors:
         self._loop = loop
         self._sweep = sweep
         self._signed_out = signed_out
-        self._fetcher = Fetcher(FETCH_TIMEOUT)
-        self._closing: list[Any] = [self._fetcher]
-        self._published: dict[str, KeySource] = {}
-        """By URL."""
+        self._closing: list[Any] = []
+        self._ask_keys = ask_keys
+        self._published: ToldKeys | None = None
         self._provider: Provider | None = None
         self.pages: list[tuple[Mount, HTTPServerConnectionDelegate]] = []
         self.expiries: Expiries[Tunnel] = before.expiries if before is not None else Expiries()
@@ -102,21 +102,13 @@ class Doors:
         )
         if oidc is not None:
             self._oidc_pages(oidc, config)
-        if before is not None:
-            self._inherit(before)
-
-    def _inherit(self, before: Doors) -> None:
-        """Keys and endpoints that were fetched: a reload while their server is down takes none away."""
-        for url, source in self._published.items():
-            if url in before._published:
-                source.inherit(before._published[url])
-        if self._provider is not None and before._provider is not None:
+        if self._provider is not None and before is not None and before._provider is not None:
             self._provider.inherit(before._provider)
 
-    def start(self) -> None:
-        """Fetches the keys that are published."""
-        for source in self._published.values():
-            source.freshen()
+    def told_keys(self, url: str | None, document: object, pause: float) -> None:
+        """The master told what a signer publishes at `url`, and that it is not worth asking for `pause` seconds."""
+        if self._published is not None and self._published.url == url:
+            self._published.told(document, pause)
 
     def close(self) -> None:
         """No longer in use: another gate stands in its place, or the gateway ends."""
@@ -133,8 +125,7 @@ class Doors:
             keys.append(secret_key(settings.secret.get_secret_value()))
         source = None
         if settings.jwks_url is not None:
-            source = self._kept(KeySource(settings.jwks_url, self._fetcher, self._loop.time, settings.jwks_refresh))
-            self._published[settings.jwks_url] = source
+            source = self._published = ToldKeys(settings.jwks_url, self._ask_keys, self._loop.time)
         tickets = Tickets(Seal(ticket_secret, "embedded jwt"), "jwt", settings.leeway)
         return JwtMethod(settings, keys, source, tickets)
 

@@ -14,20 +14,20 @@ from tornado.httputil import HTTPMessageDelegate
 
 from bokeh_gateway.bokeh.paths import is_autoload
 from bokeh_gateway.endpoint.auth_cookie import set_cookie
-from bokeh_gateway.endpoint.auth_fetch import KeySource
 from bokeh_gateway.endpoint.auth_gate import Known, Redirect
-from bokeh_gateway.endpoint.auth_keys import Key
 from bokeh_gateway.endpoint.auth_token import Header, read_header, verify
 from bokeh_gateway.policy.credentials import argument, authorization, cookie, without_argument, without_cookies
 from bokeh_gateway.policy.identity import Identity, Requirement, without
 from bokeh_gateway.policy.jwt_claims import ClaimRules
 from bokeh_gateway.policy.login import is_foreign_frame, may_redirect
 from bokeh_gateway.policy.verdict import Deny
+from bokeh_gateway.signer.keys import Key
 
 if TYPE_CHECKING:
     from bokeh_gateway.config.auth import Jwt
     from bokeh_gateway.endpoint.auth_ticket import Tickets
     from bokeh_gateway.http.head import RequestHead
+    from bokeh_gateway.signer.told import ToldKeys
     from bokeh_gateway.wire.exchange import Exchange
 
 REMEMBERED: Final = 4096
@@ -58,9 +58,7 @@ class JwtMethod:
     name = "jwt"
     challenge = b'WWW-Authenticate: Bearer realm="bokeh-gateway"\r\n'
 
-    def __init__(
-        self, settings: Jwt, keys: list[Key], source: KeySource | None, tickets: Tickets | None = None
-    ) -> None:
+    def __init__(self, settings: Jwt, keys: list[Key], source: ToldKeys | None, tickets: Tickets | None = None) -> None:
         """`keys`: those of the configuration; `source`: the signer's own list; `tickets`: for embedded apps."""
         self._settings = settings
         self._rules = claim_rules(settings)
@@ -80,10 +78,8 @@ class JwtMethod:
             return self._tickets.read(exchange.head, now)
         if token is None or isinstance(token, Deny):
             return token
-        if self._source is not None:
-            self._source.freshen()
-            if self._source.generation != self._generation:
-                self._take_keys(self._source)
+        if self._source is not None and self._source.generation != self._generation:
+            self._take_keys(self._source)
         digest = blake2b(token, digest_size=32).digest()
         known = self._known.get(digest)
         if known is not None and known.expires is not None:
@@ -165,7 +161,7 @@ class JwtMethod:
         self._take_keys(source)
         return self._check(token, digest, header, time())
 
-    def _take_keys(self, source: KeySource) -> None:
+    def _take_keys(self, source: ToldKeys) -> None:
         """Keys may have been taken away: what they signed is looked at again."""
         self._generation = source.generation
         self._keys = [*self._fixed, *source.keys]

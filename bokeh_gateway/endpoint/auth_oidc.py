@@ -17,11 +17,11 @@ from urllib.parse import quote
 from tornado.httputil import HTTPMessageDelegate
 
 from bokeh_gateway.endpoint.auth_cookie import Seal, cookie_name, read_pieces, set_pieces
-from bokeh_gateway.endpoint.auth_fetch import COOL_DOWN, Answered, Unreachable
 from bokeh_gateway.endpoint.auth_gate import Known
 from bokeh_gateway.policy.credentials import cookies
 from bokeh_gateway.policy.identity import Identity, Requirement
 from bokeh_gateway.policy.verdict import Deny
+from bokeh_gateway.signer.fetch import COOL_DOWN, Answered, Unreachable
 
 if TYPE_CHECKING:
     from bokeh_gateway.endpoint.auth_provider import Provider

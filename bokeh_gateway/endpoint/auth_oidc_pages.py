@@ -19,12 +19,12 @@ from urllib.parse import parse_qs, urlencode
 from tornado.httputil import HTTPMessageDelegate, HTTPServerConnectionDelegate
 
 from bokeh_gateway.endpoint.auth_cookie import Seal, cookie_name, set_cookie
-from bokeh_gateway.endpoint.auth_fetch import Answered, Unreachable
 from bokeh_gateway.endpoint.auth_gate import Answer, Redirect, Waiting
 from bokeh_gateway.endpoint.auth_oidc import OidcMethod, Session
 from bokeh_gateway.policy.credentials import cookies
 from bokeh_gateway.policy.return_to import safe_path
 from bokeh_gateway.policy.verdict import Deny
+from bokeh_gateway.signer.fetch import Answered, Unreachable
 
 if TYPE_CHECKING:
     from bokeh_gateway.wire.exchange import Exchange

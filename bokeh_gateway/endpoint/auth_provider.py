@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote_plus, urlencode
 
 from bokeh_gateway.config.fields import is_http_url
-from bokeh_gateway.endpoint.auth_fetch import Fetcher, KeySource, Unreachable
 from bokeh_gateway.endpoint.auth_token import read_header, verify
 from bokeh_gateway.policy.identity import Identity
 from bokeh_gateway.policy.jwt_claims import ClaimRules
 from bokeh_gateway.policy.verdict import Deny
+from bokeh_gateway.signer.fetch import Fetcher, Unreachable
+from bokeh_gateway.signer.source import KeySource
 
 if TYPE_CHECKING:
     from bokeh_gateway.config.auth import Oidc
@@ -58,7 +59,7 @@ class Provider:
         """Takes over what one before it, of the same issuer, has published: a reload is no reason to be without."""
         if before.settings.issuer == self.settings.issuer:
             self._metadata, self._fetched = before._metadata, before._fetched
-            self.keys.inherit(before.keys)
+            self.keys.restore(before.keys.document)
 
     async def metadata(self) -> dict[str, Any]:
         """The discovery document.
@@ -115,7 +116,7 @@ class Provider:
             return header
         keys = self.keys
         keys.freshen()
-        if not any(key.kid == header.kid for key in keys.keys) and (not keys.keys or keys.may_look_again()):
+        if not any(key.kid == header.kid for key in keys.keys) and (not keys.keys or not keys.pause):
             await keys.look_again()
         claims = verify(token, header, keys.keys, "oidc")
         if claims is None:

@@ -15,8 +15,8 @@ from typing import Any, Final
 from jwt import PyJWS
 from jwt.exceptions import PyJWTError
 
-from bokeh_gateway.endpoint.auth_keys import Key, candidates
 from bokeh_gateway.policy.verdict import Deny
+from bokeh_gateway.signer.keys import Key, candidates
 
 MAX_TOKEN: Final = 64 * 1024
 """Bytes."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import signal
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -350,7 +351,48 @@ def test_a_reload_while_the_signer_is_down_takes_no_key_away(recording: Recordin
             assert "auth" in gateway.reload(changed, "in force for new connections")
             assert get(gateway.url("/page"), headers=bearer(sign(jti="y"))).status_code == 200
             assert get(gateway.url("/page"), headers=bearer(sign(aud="other"))).status_code == 401
-            gateway.wait_for_output("known ones stay in use")
+            strange = bearer(sign(NEXT_RSA, headers={"kid": "r2"}))
+            wait_until(
+                lambda: (
+                    get(gateway.url("/page"), headers=strange).status_code == 401
+                    and "the 3 known ones stay in use" in gateway.stderr
+                ),
+                "the signer is asked after the cool-down, and the log says what that means",
+                every=0.5,
+            )
+            assert get(gateway.url("/page"), headers=bearer(sign(jti="z"))).status_code == 200
+
+
+def test_keys_are_fetched_once_for_all_processes_and_outlive_an_upgrade(
+    recording: RecordingWorker, tmp_path: Path
+) -> None:
+    """Each of two processes knows a key as soon as the other one had reason to ask for it."""
+    with key_server() as keys:
+        text = CONFIG.format(worker=recording.address, keys=keys.url, secret=SECRET)
+        text = text.replace("[gateway]", "[gateway]\nprocesses = 2")
+        with Reloaded(text, tmp_path) as gateway:
+
+            def through_both(token: str, status: int) -> None:
+                seen = set()
+                for _ in range(24):
+                    answer = get(gateway.url("/page"), headers={**bearer(token), "Connection": "close"})
+                    seen.add(answer.status_code)
+                assert seen == {status}
+
+            through_both(sign(), 200)
+            assert keys.asked == 1
+            keys.keys.append(jwk(RSAAlgorithm, NEXT_RSA, "r2"))
+            fresh = sign(NEXT_RSA, headers={"kid": "r2"})
+            wait_until(
+                lambda: get(gateway.url("/page"), headers=bearer(fresh)).status_code == 200, "the new key", every=0.5
+            )
+            through_both(fresh, 200)
+            assert keys.asked == 2
+            keys.down = True
+            gateway.process.send_signal(signal.SIGUSR2)
+            gateway.wait_for_output("upgrade: version")
+            through_both(sign(jti="after"), 200)
+            through_both(fresh, 200)
 
 
 def test_a_websocket_ends_with_its_token(gateway: GatewayProcess, worker: RecordingWorker) -> None:

@@ -11,8 +11,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
-from bokeh_gateway.endpoint.auth_keys import Key, candidates, read_jwks, read_pem, secret_key
 from bokeh_gateway.errors import ConfigError
+from bokeh_gateway.signer.keys import Key, candidates, read_jwks, read_pem, secret_key
 
 RSA = rsa.generate_private_key(65537, 2048)
 WEAK = rsa.generate_private_key(65537, 1024)

@@ -1,0 +1,1 @@
+"""Who signs the tokens that users come with: his keys, and asking for them."""
