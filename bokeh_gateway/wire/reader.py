@@ -175,7 +175,7 @@ class RequestReader:
     def on_header(self, name: bytes, value: bytes) -> None:
         # Trailers come here too, behind the head; they are dropped.
         if not self._has_head:
-            self._pairs.append((name, value))
+            self._pairs.append((name, value.rstrip(b" \t")))  # RFC 9112 section 5.1; llhttp only does so in front
 
     def on_headers_complete(self) -> None:
         self._has_head = True

@@ -329,7 +329,7 @@ class Upstream(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._head is None:
-            self._pairs.append((name, value))
+            self._pairs.append((name, value.rstrip(b" \t")))  # RFC 9112 section 5.1; llhttp only does so in front
 
     def on_headers_complete(self) -> None:
         if self._complete:

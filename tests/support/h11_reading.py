@@ -10,7 +10,12 @@ Read = list[tuple[bytes, bytes, bytes]]
 
 def h11_reads(data: bytes) -> Read:
     """What h11 takes the same bytes for, up to its first complaint."""
-    found: Read = []
+    return [(request.method, request.target, body) for request, body in h11_requests(data)]
+
+
+def h11_requests(data: bytes) -> list[tuple[h11.Request, bytes]]:
+    """The same, each with its header lines."""
+    found: list[tuple[h11.Request, bytes]] = []
     while data:
         server = h11.Connection(h11.SERVER, max_incomplete_event_size=1 << 20)
         server.receive_data(data)
@@ -26,7 +31,7 @@ def h11_reads(data: bytes) -> Read:
                 body += bytes(event.data)
             elif isinstance(event, h11.EndOfMessage):
                 assert request is not None
-                found.append((request.method, request.target, body))
+                found.append((request, body))
                 break
             else:
                 return found

@@ -12,7 +12,7 @@ import pytest
 from tests.support.frames import handshake
 from tests.support.gateway import GatewayProcess
 from tests.support.raw import Answer, RawClient
-from tests.support.recording import Recorded, RecordingWorker, Side, answer, either
+from tests.support.recording import Recorded, RecordingWorker, Script, Side, answer, either
 
 CONFIG = """
 [gateway]
@@ -62,6 +62,29 @@ def test_a_page_goes_on_without_unwanted_cookies_each_time(gateway: GatewayProce
         for client in (first, first, second):
             assert ask(client, "/apps/page", cookies).status == 200
     assert [request.all("cookie") for request in worker.to("/apps/page")] == [["sid=own"]] * 3
+
+
+async def spaced(request: Recorded, side: Side) -> None:
+    await side.body(request)
+    await side.send(answer(b"ok", "200 OK", "X-Back: a b \t ", f"Location: {request.target} \t"))
+
+
+async def spaced_by_chunks(request: Recorded, side: Side) -> None:
+    await side.body(request)
+    await side.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked \r\nX-Back: a b \t \r\n\r\n2\r\nok\r\n0\r\n\r\n")
+
+
+@pytest.mark.parametrize("script", [spaced, spaced_by_chunks])
+def test_white_space_around_a_value_is_no_part_of_it(
+    gateway: GatewayProcess, worker: RecordingWorker, script: Script
+) -> None:
+    """RFC 9112 section 5.1; both ways, the first time and later."""
+    worker.scripts["/apps/spaced"] = script
+    with RawClient(gateway.port) as client:
+        for _ in range(3):
+            found = ask(client, "/apps/spaced", "X-There: \t c d \t ", "Origin: http://localhost \t")
+            assert b"\r\nX-Back: a b\r\n" in found.head
+    assert worker.received().count(b"\r\nX-There: c d\r\n") == 3
 
 
 def test_nobody_changes_what_others_get_at_the_mount_point(gateway: GatewayProcess, worker: RecordingWorker) -> None:

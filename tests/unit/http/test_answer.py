@@ -52,7 +52,7 @@ class Oracle:
         self.reason += reason
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self.pairs.append((name, value))
+        self.pairs.append((name, value.rstrip(b" \t")))  # as the connection to a worker does
 
     def on_headers_complete(self) -> None:
         minor = 1 if self.parser.get_http_version() == "1.1" else 0

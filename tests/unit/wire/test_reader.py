@@ -12,7 +12,7 @@ from bokeh_gateway.config.schema import Limits
 from bokeh_gateway.http.head import BadHead, RequestHead
 from bokeh_gateway.wire.reader import OVERHEAD, RequestReader
 from tests.support.fuzzing import ONCE, keep_on
-from tests.support.h11_reading import Read, h11_reads
+from tests.support.h11_reading import Read, h11_requests
 
 NAMES = st.sampled_from(
     [b"X-A", b"Host", b"Content-Length", b"Transfer-Encoding", b"Connection", b"Expect", b"TE", b"X_A", b" X", b"X "]
@@ -59,8 +59,14 @@ def requests(draw: st.DrawFn) -> bytes:
     return data
 
 
-def read(data: bytes, cuts: list[int], limits: Limits | None = None) -> tuple[Read, str]:
-    """The requests that are whole, and why reading ended: "" or the refusal."""
+def read(
+    data: bytes,
+    cuts: list[int],
+    limits: Limits | None = None,
+    *,
+    lines: list[list[tuple[bytes, bytes]]] | None = None,
+) -> tuple[Read, str]:
+    """The requests that are whole, and why reading ended: "" or the refusal; their header lines go to `lines`."""
     reader = RequestReader(limits or Limits())
     found: Read = []
     marks = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
@@ -73,6 +79,8 @@ def read(data: bytes, cuts: list[int], limits: Limits | None = None) -> tuple[Re
                     head = reader.head
                     assert head is not None
                     found.append((head.method, head.target, b"".join(reader.take())))
+                    if lines is not None:
+                        lines.append([(name.lower(), value) for name, value in head.pairs])
                     reader.next()
     except BadHead as bad:
         return found, f"{bad.status} {bad.detail}"
@@ -87,9 +95,11 @@ def test_what_is_accepted_h11_accepts_and_reads_the_same() -> None:
     @ONCE
     @given(requests())
     def compare(data: bytes) -> None:
-        ours, _ = read(data, [])
-        theirs = [(method, origin_form(target), body) for method, target, body in h11_reads(data)]
-        assert theirs[: len(ours)] == ours
+        lines: list[list[tuple[bytes, bytes]]] = []
+        ours, _ = read(data, [], lines=lines)
+        requests = h11_requests(data)[: len(ours)]
+        assert [(request.method, origin_form(request.target), body) for request, body in requests] == ours
+        assert [list(request.headers) for request, _ in requests] == lines
 
     keep_on(compare)
 
