@@ -28,6 +28,7 @@ from bokeh_gateway.balance.health import Health, HealthSettings, Verdict
 from bokeh_gateway.balance.pool import Pool, Worker
 from bokeh_gateway.balance.shared import LAYOUT, SECRET, Shared, shared_size
 from bokeh_gateway.config.address import Address
+from bokeh_gateway.config.check import root_workers
 from bokeh_gateway.config.schema import Config
 from bokeh_gateway.control.channel import OnMessage, Payload
 from bokeh_gateway.control.commands import Command, Commands
@@ -41,7 +42,7 @@ from bokeh_gateway.control.memory import shared_memory
 from bokeh_gateway.control.names import Names
 from bokeh_gateway.control.notify import Notifier, activated, serves
 from bokeh_gateway.control.pools import Pools, differences
-from bokeh_gateway.control.privileges import drop, is_root
+from bokeh_gateway.control.privileges import drop
 from bokeh_gateway.control.processes import ROWS, Member, Processes, Shape
 from bokeh_gateway.control.runtime_dir import RuntimeDir, remove_socket
 from bokeh_gateway.control.signer_keys import SignerKeys
@@ -175,6 +176,7 @@ class GatewayApp:
 
     def _build(self) -> None:
         config = self._config
+        _check_root(config)
         present, metrics = self._restore(config)
         self._listeners = self._listen(config, present, self._listeners)
         self._metrics_listeners = metrics
@@ -187,8 +189,6 @@ class GatewayApp:
         self._activated.clear()
         if config.gateway.user is not None:
             drop(config.gateway.user)
-        if is_root() and any(pool.serve for pool in config.pool.values()):
-            log.warning("workers run as root, and whoever can make an app err may do all that root may: [gateway] user")
         # Only now: gateway processes read these as the user that this is from here on.
         self._certificates = Certificates(config.tls) if config.tls is not None else None
         _check_log(config)
@@ -648,6 +648,7 @@ class GatewayApp:
             config = self._reload_config() if self._reload_config is not None else self._config
             config = self._without_fixed(config)
             certificates = self._try_certificates(config)
+            _check_root(config)
             _check_log(config)
             for route in config.route:
                 if route.static:
@@ -906,6 +907,14 @@ def _flush_logs() -> None:
     for handler in logging.getLogger().handlers:
         if isinstance(handler, WriterHandler):
             handler.writer.drain()
+
+
+def _check_root(config: Config) -> None:
+    """Raises:
+    ConfigError: workers would run as root, and nobody said that they may.
+    """
+    for mistake in root_workers(config):
+        raise mistake
 
 
 def _check_log(config: Config) -> None:

@@ -47,6 +47,9 @@ _config_option = click.option(
     type=click.Path(path_type=Path, dir_okay=False),
     help="The configuration file, gw.toml.",
 )
+_user_option = click.option(
+    "--user", help="Become this user once the port is bound. As root, for other machines: needed; `root` to stay it."
+)
 _watch_option = click.option(
     "--watch",
     is_flag=True,
@@ -121,23 +124,33 @@ def check(
 @click.argument("apps", nargs=-1, required=True)
 @click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Worker processes.")
 @click.option("--listen", default="127.0.0.1:8080", show_default=True, help="HOST:PORT to listen on.")
+@_user_option
 @click.option("--panel", is_flag=True, help="Run the workers with `panel serve`.")
 @click.option("--allow-origin", "origins", multiple=True, help="A page that may embed the apps, as HOST[:PORT].")
 @_watch_option
-def serve(apps: tuple[str, ...], workers: int, listen: str, panel: bool, origins: tuple[str, ...], watch: bool) -> None:
+def serve(
+    apps: tuple[str, ...],
+    workers: int,
+    listen: str,
+    user: str | None,
+    panel: bool,
+    origins: tuple[str, ...],
+    watch: bool,
+) -> None:
     """Run Bokeh apps behind the gateway, without a configuration file."""
     missing = [app for app in apps if not Path(app).exists()]
     if missing:
         raise click.UsageError(f"There is no app {', '.join(missing)}.")
-    sys.exit(_run(lambda: _serve_config(apps, workers, listen, panel=panel, origins=origins), watch=watch))
+    sys.exit(_run(lambda: _serve_config(apps, workers, listen, user=user, panel=panel, origins=origins), watch=watch))
 
 
 @main.command()
 @click.option("--workers", type=click.IntRange(1, 64), default=3, show_default=True, help="Worker processes.")
 @click.option("--listen", default="127.0.0.1:8080", show_default=True, help="HOST:PORT to listen on.")
-def demo(workers: int, listen: str) -> None:
+@_user_option
+def demo(workers: int, listen: str, user: str | None) -> None:
     """Run the app that ships in the package."""
-    sys.exit(_run(lambda: _serve_config((str(DEMO),), workers, listen)))
+    sys.exit(_run(lambda: _serve_config((str(DEMO),), workers, listen, user=user)))
 
 
 @main.command("hash-password")
@@ -178,7 +191,13 @@ def _check_page(url: str, ca_certs: str | None) -> None:
 
 
 def _serve_config(
-    apps: tuple[str, ...], workers: int, listen: str, *, panel: bool = False, origins: tuple[str, ...] = ()
+    apps: tuple[str, ...],
+    workers: int,
+    listen: str,
+    *,
+    user: str | None = None,
+    panel: bool = False,
+    origins: tuple[str, ...] = (),
 ) -> Config:
     pool: dict[str, Any] = {"serve": list(apps), "workers": workers}
     if panel:
@@ -192,6 +211,8 @@ def _serve_config(
         # As `bokeh serve` does: with a certificate in the environment the address speaks TLS.
         data["gateway"] = {"listen": []}
         data["tls"] = {"listen": [listen]}
+    if user is not None:
+        data["gateway"]["user"] = user
     return parse(data, Path.cwd(), os.environ, "bokeh-gateway serve")
 
 
@@ -207,7 +228,7 @@ def _run(read_file: Callable[[], Config], config_file: Path | None = None, *, wa
         click.echo(str(errors), err=True)
         return 2
     if os.environ.pop(TRIAL, ""):
-        return 0
+        return _try(config)
     handler = configure(config.log.level)
     try:
         left = inherited(os.environ)
@@ -222,6 +243,14 @@ def _run(read_file: Callable[[], Config], config_file: Path | None = None, *, wa
         handler.flush()
         handler.writer.flush()
         handler.writer.close()
+
+
+def _try(config: Config) -> int:
+    """Whether the gateway would run, as far as can be seen while another one does; 0 or 2."""
+    for mistake in checks.root_workers(config):
+        click.echo(str(mistake), err=True)
+        return 2
+    return 0
 
 
 async def _main(

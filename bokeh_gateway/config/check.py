@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from bokeh_gateway.config.address import Address
 from bokeh_gateway.config.check_tls import certificate_warnings, check_tls, pairs
-from bokeh_gateway.config.mistake import SECRET_KEYS, key_text
+from bokeh_gateway.config.mistake import SECRET_KEYS, KeyMistake, key_text
 from bokeh_gateway.config.origin_pattern import parse_origin_pattern
 from bokeh_gateway.config.schema import Config, Pool
 from bokeh_gateway.errors import ConfigError
@@ -41,6 +41,7 @@ def check_environment(config: Config, *, bind: bool = True) -> list[ConfigError]
     """
     return [
         *(check_tls(config.tls) if config.tls else ()),
+        *root_workers(config),
         *_listeners(config, bind),
         *_folders(config),
         *_programs(config),
@@ -48,9 +49,26 @@ def check_environment(config: Config, *, bind: bool = True) -> list[ConfigError]
     ]
 
 
+def root_workers(config: Config) -> list[ConfigError]:
+    """Workers that would run as root, within reach of other machines, though nobody said that they may."""
+    told = config.gateway.user is not None
+    if told or os.geteuid() != 0 or not any(pool.serve for pool in config.pool.values()):
+        return []
+    tables = (config.gateway, config.tls)
+    for address in (address for table in tables if table for address in table.listen):
+        if not address.loopback:
+            expected = (
+                f"the user to run as: workers would run as root and be reached through {address}, and who makes an app "
+                'err could do all that root may ("root" if it must be)'
+            )
+            return [KeyMistake("gateway.user", expected)]
+    return []
+
+
 def warnings(config: Config, path: Path | None = None) -> list[str]:
     """What works, and is probably not meant; one sentence each.  `path`: the file, to look at who can read it."""
     return [
+        *_root_nearby(config),
         *_open_doors(config),
         *_readable_secrets(config, path),
         *_weak_secrets(config),
@@ -58,6 +76,11 @@ def warnings(config: Config, path: Path | None = None) -> list[str]:
         *_unused_pools(config),
         *_unreachable(config),
     ]
+
+
+def _root_nearby(config: Config) -> Iterator[str]:
+    if config.gateway.user is None and os.geteuid() == 0 and any(pool.serve for pool in config.pool.values()):
+        yield "workers run as root, and whoever can make an app err may do all that root may: [gateway] user"
 
 
 def find_program(name: str, path: str | None = None, python: str | None = None) -> str | None:

@@ -77,8 +77,10 @@ class Gateway(Table):
     temporary files of its own (PrivateTmp), or where whoever commands the gateway is another user or has another
     TMPDIR."""
     user: Annotated[str, Field(min_length=1)] | None = None
-    """Becomes this user once the ports are bound, workers and gateway processes too; None: stays who it is.  It must be
-    able to read the certificates and to write the log."""
+    """Becomes this user once the ports are bound, workers and gateway processes too; None: stays who it is; but as
+    root, with workers of its own and an address that other machines reach, the gateway does not start: an app's mistake
+    would be the machine's.  "root" says that it may.  The user must be able to read the certificates and to write the
+    log."""
     resolver: tuple[NameServer, ...] = ()
     """Name servers that are asked for `dns+...` servers of pools.  None: those of the system, with its search list."""
 

@@ -30,8 +30,3 @@ def drop(user: str) -> None:
             raise ConfigError(KEY, user, "to be started as root, or as that user") from None
         # What workers look for their files by.
         os.environ.update(HOME=entry.pw_dir, USER=user, LOGNAME=user)
-
-
-def is_root() -> bool:
-    """Whether what is started now runs as root."""
-    return os.geteuid() == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import signal
 import socket
 import subprocess
@@ -123,6 +124,36 @@ def test_a_user_that_does_not_exist_is_wrong_configuration(echo, tmp_path):
         assert "gateway.user = 'no-such-user'" in gateway.stderr
     finally:
         gateway.kill()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_workers_are_not_run_as_root_unless_told_to(echo, tmp_path):
+    """Where other machines reach them; the reload that would open the door, and an upgrade, are refused too."""
+    near = config(echo, more=demo())
+    wide = re.sub(r'listen = \[("[^"]*")', r'listen = [\1, "0.0.0.0:0"', near, count=1)
+    gateway = Reloaded(wide, tmp_path)
+    gateway.launch()
+    try:
+        assert gateway.wait_exit() == 2
+        assert "gateway.user: expected the user to run as" in gateway.stderr
+        assert "0.0.0.0:0" in gateway.stderr
+    finally:
+        gateway.kill()
+    check = subprocess.run(
+        [sys.executable, "-m", "bokeh_gateway.cli", "check", "--config", str(gateway.config_path)],
+        capture_output=True,
+        text=True,
+    )
+    assert (check.returncode, check.stderr.count("gateway.user")) == (1, 1)
+    with Reloaded(near, tmp_path) as gateway:
+        gateway.wait_for_output("workers run as root, and whoever can make an app err")
+        gateway.reload(wide, "nothing was changed: gateway.user")
+        gateway.signal(signal.SIGUSR2)
+        gateway.wait_for_output("upgrade: nothing was changed: ")
+        assert get(gateway.url("/template")).status_code == 200
+    with Reloaded(wide.replace("[pool.echo]", 'user = "root"\n[pool.echo]', 1), tmp_path) as gateway:
+        assert get(gateway.url("/template")).status_code == 200
+        assert "as root" not in gateway.stderr
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or not reachable(), reason="needs root, and an interpreter that all may run")

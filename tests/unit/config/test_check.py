@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from bokeh_gateway.config.check import check_environment, find_program, warnings
+from bokeh_gateway.config.check import check_environment, find_program, root_workers, warnings
 from bokeh_gateway.config.load import load, parse
 from bokeh_gateway.config.schema import Config
 
@@ -36,6 +36,33 @@ def mistakes(base: Path, data: dict[str, Any], **options: Any) -> list[str]:
 def test_nothing_to_say(tmp_path: Path) -> None:
     """A worker that is not there yet is no mistake."""
     assert mistakes(tmp_path, {}) == []
+
+
+@pytest.mark.parametrize(
+    ("gateway", "pool", "uid", "refused"),
+    [
+        ({"listen": ["0.0.0.0:0"]}, {"serve": ["app.py"]}, 0, True),
+        ({"listen": ["127.0.0.1:0", "[::]:0"]}, {"serve": ["app.py"]}, 0, True),
+        ({"listen": ["10.0.0.1:80"], "user": "root"}, {"serve": ["app.py"]}, 0, False),
+        ({"listen": ["10.0.0.1:80"], "user": "bokeh"}, {"serve": ["app.py"]}, 0, False),
+        ({"listen": ["127.0.0.1:0", "[::1]:0", "unix:/run/x"]}, {"serve": ["app.py"]}, 0, False),
+        ({"listen": ["0.0.0.0:0"]}, {"serve": ["app.py"]}, 1000, False),
+        ({"listen": ["0.0.0.0:0"]}, {"servers": ["127.0.0.1:1"]}, 0, False),
+    ],
+)
+def test_root_runs_no_workers_for_other_machines(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    gateway: dict[str, Any],
+    pool: dict[str, Any],
+    uid: int,
+    refused: bool,
+) -> None:
+    """Unless it is told to, or becomes somebody else."""
+    monkeypatch.setattr(os, "geteuid", lambda: uid)
+    (tmp_path / "app.py").touch()
+    found = [str(mistake) for mistake in root_workers(config(tmp_path, {"gateway": gateway, "pool": {"a": pool}}))]
+    assert [mistake.partition(":")[0] for mistake in found] == ["gateway.user"] * refused
 
 
 def test_a_port_in_use(tmp_path: Path, taken: int) -> None:
