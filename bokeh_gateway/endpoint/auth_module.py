@@ -7,6 +7,8 @@ Sources: `bokeh.server.auth_provider`, `bokeh.server.views.auth_request_handler`
 
 from __future__ import annotations
 
+import contextlib
+import json
 import logging
 from collections.abc import Coroutine
 from pathlib import Path
@@ -19,6 +21,7 @@ from tornado.httputil import HTTPMessageDelegate, HTTPServerRequest
 from tornado.web import Application, HTTPError, RequestHandler
 
 from bokeh_gateway.endpoint.auth_gate import Answer, Known
+from bokeh_gateway.endpoint.public_host import public_host
 from bokeh_gateway.errors import ConfigError
 from bokeh_gateway.http.forwarded import may_pass
 from bokeh_gateway.policy.identity import Identity, Requirement, valid_user
@@ -77,10 +80,15 @@ class ModuleApplication(Application):
         """A request for a login or logout; one that another site made the browser send is refused."""
         exchange: Exchange = request_conn
         head = exchange.head
-        cross = head.method == b"POST" and is_cross_site(head.origins, head.get(b"sec-fetch-site"), head.host)
-        if cross:
+        hosts = (head.host, public_host(exchange))
+        if head.method == b"POST" and is_cross_site(head.origins, head.get(b"sec-fetch-site"), hosts):
             exchange.reason = "login-cross-site"
-            exchange.refusal = Deny(403, "login-cross-site", "another site's page sent the login form")
+            exchange.refusal = Deny(
+                403,
+                "login-cross-site",
+                "a page of another site than the request's Host sent the login form",
+                '[gateway] public_url = "https://..."',
+            )
             return Answer(exchange, 403, b"")
         head.pairs = visible(exchange)
         return super().start_request(server_conn, exchange)
@@ -164,6 +172,10 @@ def user_name(value: object) -> str:
     """The name in whatever a module's get_user returned; "" where none can be read."""
     if isinstance(value, (bytes, bytearray)):
         value = value.decode("utf-8", "replace")
+    if isinstance(value, str) and value[:1] in ('"', "{"):
+        # As Bokeh's own example writes its cookie: by tornado.escape.json_encode.
+        with contextlib.suppress(ValueError, RecursionError):
+            value = json.loads(value)
     if isinstance(value, dict):
         value = next((value[key] for key in _USER_KEYS if isinstance(value.get(key), str)), "")
     return valid_user(value) or ""

@@ -5,6 +5,7 @@ A script, an image or a WebSocket that is redirected to a login page only breaks
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Final, Protocol
 
 from bokeh_gateway.bokeh.paths import is_autoload
@@ -42,16 +43,19 @@ def is_foreign_frame(head: Head) -> bool:
     return head.get(b"sec-fetch-site") == b"cross-site" and head.get(b"sec-fetch-dest") in _FRAMES
 
 
-def is_cross_site(origins: tuple[bytes, ...], fetch_site: bytes | None, host: bytes) -> bool:
+def is_cross_site(origins: tuple[bytes, ...], fetch_site: bytes | None, hosts: Collection[bytes]) -> bool:
     """Whether another site made the browser send a form: a login that the user did not begin (login CSRF).
 
     `origins`: the values of Origin; browsers send it with every POST.  A client that sends neither is no browser.
+    `hosts`: what the gateway is called.  `fetch_site` decides where it is: no page can make a browser say another one,
+    and a proxy in front may have sent another Host.
     """
-    if fetch_site is not None and fetch_site not in (b"same-origin", b"none"):
-        return True
+    if fetch_site is not None:
+        return fetch_site not in (b"same-origin", b"none")
+    own = {_bare(host) for host in hosts}
     for origin in origins:
         _, separator, authority = origin.lower().partition(b"://")
-        if not separator or _bare(authority) != _bare(host):
+        if not separator or _bare(authority) not in own:
             return True
     return False
 

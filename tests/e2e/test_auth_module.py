@@ -59,10 +59,53 @@ async def get_user_async(request_handler):
 def get_login_url(request_handler):
     return "https://sso.test/login"
 """
+EXAMPLE = """
+# In the shape of the examples: a template beside the module, the user's name as JSON in the cookie.
+import tornado
+from tornado.web import RequestHandler
+
+login_url = "login"
+logout_url = "/logout"
+
+
+def get_user(request_handler):
+    return request_handler.get_signed_cookie("user")
+
+
+class LoginHandler(RequestHandler):
+    def get(self):
+        try:
+            errormessage = self.get_argument("error")
+        except Exception:
+            errormessage = ""
+        self.render("login.html", errormessage=errormessage)
+
+    def post(self):
+        if self.get_argument("password", "") == "right":
+            self.set_current_user(self.get_argument("username", ""))
+            self.redirect("/recorder")
+        else:
+            self.redirect(login_url + "?error=" + tornado.escape.url_escape("Login incorrect"))
+
+    def set_current_user(self, user):
+        if user:
+            self.set_signed_cookie("user", tornado.escape.json_encode(user))
+        else:
+            self.clear_cookie("user")
+
+
+class LogoutHandler(RequestHandler):
+    def get(self):
+        self.clear_cookie("user")
+        self.redirect("/recorder")
+"""
+TEMPLATE = """<form action="login" method="POST">{% module xsrf_form_html() %}
+<input name="username"><input name="password">{{ errormessage }}</form>"""
 SECRET = "a cookie secret of more than 32 bytes"
 CONFIG = """
 [gateway]
 listen = ["127.0.0.1:0"]
+{gateway}
 
 [pool.apps]
 servers = ["{plain}"]
@@ -118,10 +161,13 @@ def workers(tmp_path_factory: pytest.TempPathFactory, record: RunRecord) -> Iter
         prefixed.kill()
 
 
-def start(workers: list[BokehWorker], folder: Path, module: str, xsrf: str = "false") -> GatewayProcess:
+def start(
+    workers: list[BokehWorker], folder: Path, module: str, xsrf: str = "false", gateway: str = ""
+) -> GatewayProcess:
     (folder / "auth.py").write_text(module)
     plain, prefixed = (worker.address for worker in workers)
-    return GatewayProcess(CONFIG.format(plain=plain, prefixed=prefixed, secret=SECRET, xsrf=xsrf), folder)
+    text = CONFIG.format(plain=plain, prefixed=prefixed, secret=SECRET, xsrf=xsrf, gateway=gateway)
+    return GatewayProcess(text, folder)
 
 
 @pytest.fixture(scope="module")
@@ -304,3 +350,45 @@ def test_an_async_module_with_a_login_elsewhere(workers: list[BokehWorker], tmp_
         assert record.runs()[0].headers["x-forwarded-user"] == "grace"
         assert get(gateway.url("/recorder"), headers={"Cookie": "name=crash"}).status_code == 500
         wait_until(lambda: "a bug of the module" in gateway.stderr, "the module's error in the log")
+
+
+@pytest.mark.parametrize(
+    ("setting", "headers"),
+    [
+        pytest.param("", {}, id="direct"),
+        pytest.param('trusted_proxies = ["127.0.0.1"]', {"X-Forwarded-Host": "dash.test"}, id="trusted-proxy"),
+        pytest.param('public_url = "https://dash.test"', {}, id="public-url"),
+    ],
+)
+@pytest.mark.parametrize("prefix", ["", "/p"])
+def test_a_module_like_the_examples(
+    workers: list[BokehWorker], tmp_path: Path, prefix: str, setting: str, headers: dict[str, str]
+) -> None:
+    """Also where the browser knows the gateway by another name than the request's Host."""
+    (tmp_path / "login.html").write_text(TEMPLATE)
+    with start(workers, tmp_path, EXAMPLE, xsrf="true", gateway=setting) as gateway, http_session() as session:
+        origin = "https://dash.test" if setting else gateway.url("").rstrip("/")
+        first = session.get(gateway.url(f"{prefix}/recorder"), headers=headers, timeout=GENEROUS)
+        assert first.url.startswith(gateway.url(f"{prefix}/login?next=")), first.url
+        token = re.search(r'name="_xsrf" value="([^"]+)"', first.text)
+        assert token, first.text
+
+        def sign_in(password: str) -> requests.Response:
+            return session.post(
+                gateway.url(f"{prefix}/login"),
+                {"username": "Ada Lovelace", "password": password, "_xsrf": token[1]},
+                headers={"Origin": origin, **headers},
+                timeout=GENEROUS,
+                allow_redirects=False,
+            )
+
+        wrong = sign_in("wrong")
+        assert (wrong.status_code, wrong.headers["Location"]) == (302, "login?error=Login+incorrect")
+        right = sign_in("right")
+        assert (right.status_code, right.headers["Location"]) == (302, f"{prefix}/recorder")
+        page = session.get(gateway.url(f"{prefix}/recorder"), headers=headers, timeout=GENEROUS)
+        assert page.url == gateway.url(f"{prefix}/recorder")
+        wait_until(lambda: "Ada" in gateway.stdout, "the user in the access log")
+        assert '"Ada' not in gateway.stdout.replace('\\x22', '"')
+        out = session.get(gateway.url(f"{prefix}/logout"), headers=headers, timeout=GENEROUS)
+        assert out.url.startswith(gateway.url(f"{prefix}/login?next="))

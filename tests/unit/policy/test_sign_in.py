@@ -87,10 +87,13 @@ def test_only_pages_are_led_to_a_login(request_head: RequestHead, expected: bool
         pytest.param((), b"cross-site", True, id="fetch-metadata"),
         pytest.param((), b"same-site", True, id="sibling"),
         pytest.param((), b"none", False, id="typed"),
+        pytest.param((b"http://10.0.0.1:8080",), None, False, id="by-host"),
+        pytest.param((b"https://public.test",), b"same-origin", False, id="a-proxy-in-front-changes-host"),
+        pytest.param((b"https://dash.test",), b"same-site", True, id="sibling-with-our-name"),
     ],
 )
 def test_a_form_of_another_site(origins: tuple[bytes, ...], site: bytes | None, expected: bool) -> None:
-    assert is_cross_site(origins, site, b"dash.test") is expected
+    assert is_cross_site(origins, site, (b"10.0.0.1:8080", b"dash.test")) is expected
 
 
 @pytest.mark.parametrize(
