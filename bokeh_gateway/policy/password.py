@@ -20,6 +20,9 @@ DEFAULT_LN: Final = 15
 """log2 of scrypt's N: 32 MiB and some 50 ms."""
 _R, _P = 8, 1
 _SCRYPT: Final = re.compile(r"\$scrypt\$ln=(\d{1,2}),r=(\d{1,2}),p=(\d{1,2})\$([A-Za-z0-9+/]+)\$([A-Za-z0-9+/]+)")
+_ARGON2: Final = re.compile(
+    r"\$argon2(?:id|i|d)\$v=(?:16|19)\$m=(\d{1,7}),t=(\d{1,3}),p=(\d{1,2})\$([A-Za-z0-9+/]+)\$([A-Za-z0-9+/]+)"
+)
 MAX_MEMORY: Final = 256 * 1024 * 1024
 """Bytes that verifying one hash may take; a hash that wants more is refused when it is read."""
 
@@ -56,8 +59,7 @@ def check_form(hashed: str) -> None:
     """
     if hashed.startswith("$argon2"):
         _argon2_hasher()
-        if not re.fullmatch(r"\$argon2(id|i|d)\$v=\d+\$m=\d{1,7},t=\d{1,3},p=\d{1,2}\$[^$]+\$[^$]+", hashed):
-            raise BadHash("an argon2 hash as `bokeh-gateway hash-password --algorithm argon2` prints it")
+        _check_argon2(hashed)
     else:
         _parse(hashed)
 
@@ -78,6 +80,8 @@ def _parse(hashed: str) -> tuple[int, int, int, bytes, bytes]:
     ln, r, p = (int(found[n]) for n in (1, 2, 3))
     if not 1 <= ln <= 24 or not r or not p or 128 * r * (1 << ln) * p > MAX_MEMORY:
         raise BadHash(f"scrypt parameters that take at most {MAX_MEMORY >> 20} MiB")
+    if ln >= 16 * r:
+        raise BadHash("scrypt parameters with N below 2^(16 r)")  # RFC 7914 section 2
     try:
         salt, raw = _bytes(found[4]), _bytes(found[5])
     except Base64Error:
@@ -91,6 +95,21 @@ def _scrypt(password: str, salt: bytes, ln: int, r: int, p: int, length: int) ->
     return hashlib.scrypt(
         password.encode(), salt=salt, n=1 << ln, r=r, p=p, maxmem=MAX_MEMORY + (1 << 20), dklen=length
     )
+
+
+def _check_argon2(hashed: str) -> None:
+    found = _ARGON2.fullmatch(hashed)
+    if found is None:
+        raise BadHash("an argon2 hash as `bokeh-gateway hash-password --algorithm argon2` prints it")
+    memory, passes, lanes = (int(found[n]) for n in (1, 2, 3))
+    if not 8 * lanes <= memory <= MAX_MEMORY >> 10 or not passes or not lanes:  # RFC 9106 section 3.1
+        raise BadHash(f"argon2 parameters that take at most {MAX_MEMORY >> 20} MiB")
+    try:
+        salt, raw = _bytes(found[4]), _bytes(found[5])
+    except Base64Error:
+        raise BadHash("base64 in salt and hash") from None
+    if len(salt) < 8 or len(raw) < 16:
+        raise BadHash("a salt of 8 bytes and a hash of 16 bytes or more")
 
 
 def _argon2_hasher() -> PasswordHasher:
