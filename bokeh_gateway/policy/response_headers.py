@@ -80,12 +80,13 @@ class ResponseHeaders:
             drop.add("x-frame-options")  # knows no list of origins, and frame-ancestors goes before it
         added: list[tuple[str, str]] = []
         for change in changes:
+            named = {name.lower() for name in (*change.remove, *change.set)}
+            added = [(name, value) for name, value in added if name.lower() not in named]
+            drop |= named
             for name in change.remove:
                 wanted.pop(name.lower(), None)
-                drop.add(name.lower())
             for name, value in change.set.items():
                 wanted[name.lower()] = (name, value)
-                drop.add(name.lower())
             added += change.add.items()
         # A worker's own policy stays in force beside frame-ancestors alone: browsers heed both.
         if security == "off" and "content-security-policy" not in _named(changes):
@@ -129,16 +130,28 @@ def frame_sources(embed: Sequence[str]) -> list[str]:
     """Origin patterns as CSP host sources.
 
     A pattern without scheme is both: CSP alone would read it as the page's own scheme.  CSP's `*.` stands for one label
-    or more, where ours is one label: a frame may be held by more pages than may open a WebSocket.
+    or more, where ours is one label: a frame may be held by more pages than may open a WebSocket.  It can only stand
+    first: of a host with further ones the last labels are said.  The opaque origin is no source.
     """
     sources: list[str] = []
     for text in embed:
         pattern = parse_origin_pattern(text)
         port = f":{pattern.port}" if pattern.port else ""
+        if pattern.null:
+            continue
         if pattern.anything:
             sources.append("*")
             continue
         schemes = (pattern.scheme,) if pattern.scheme else ("http", "https")
-        host = "" if pattern.any_host and not port else f"//{pattern.host}{port}"
+        name = _host_source(pattern.labels)
+        host = "" if name == "*" and not port else f"//{name}{port}"
         sources += [f"{scheme}:{host}" for scheme in schemes]
     return sources
+
+
+def _host_source(labels: Sequence[str]) -> str:
+    """The labels of a pattern with one wildcard at most, and that first."""
+    if "*" not in labels[1:]:
+        return ".".join(labels)
+    last = len(labels) - 1 - list(reversed(labels)).index("*")
+    return ".".join(labels[last:])

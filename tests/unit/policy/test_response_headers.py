@@ -38,6 +38,12 @@ def test_a_route_goes_before_the_whole() -> None:
     assert not [line for line in got if line.startswith(("X-A", "Referrer", "Permissions"))]
 
 
+def test_a_route_goes_before_what_the_whole_adds() -> None:
+    whole = Changes(set={}, add={"X-A": "whole", "X-B": "whole", "X-C": "whole"}, remove=())
+    route = Changes(set={"X-a": "route"}, add={"X-C": "route"}, remove=("x-b",))
+    assert merged(ResponseHeaders("off", (), [whole, route])) == ["X-a: route", "X-C: whole", "X-C: route"]
+
+
 @pytest.mark.parametrize(
     ("security", "embed", "csp", "frame_options"),
     [
@@ -92,6 +98,10 @@ def test_a_workers_cors_headers_are_replaced(path: bytes, embed: Sequence[str], 
         ("acme.com:*", ["http://acme.com:*", "https://acme.com:*"]),
         ("*", ["*"]),
         ("https://*", ["https:"]),
+        ("*.*.acme.com", ["http://*.acme.com", "https://*.acme.com"]),
+        ("https://a.*.acme.com:8443", ["https://*.acme.com:8443"]),
+        ("https://acme.*", ["https:"]),
+        ("null", []),
         ("[::1]:8000", ["http://[::1]:8000", "https://[::1]:8000"]),
     ],
 )
