@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from bokeh_gateway.wire.exchange import Exchange
     from bokeh_gateway.wire.sweep import Sweep
 
+_SAID: Final = (b"x-original-method", b"x-original-uri", b"x-forwarded-method", b"x-forwarded-uri")
 _NOT_SENT: Final = frozenset(
     {
         # Of a body that is not sent; conditions and ranges, which would make another answer of a 200.
@@ -40,6 +41,8 @@ _NOT_SENT: Final = frozenset(
         b"if-unmodified-since",
         b"if-range",
         b"range",
+        # What is said of the request is the gateway's word alone.
+        *_SAID,
     }
 )
 _PASSED_BACK: Final = frozenset({b"www-authenticate", b"set-cookie"})
