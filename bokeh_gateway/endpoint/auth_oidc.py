@@ -115,7 +115,7 @@ class OidcMethod:
         newest = self._newest.get(session.sid)
         if newest is not None and newest.checked > session.checked:
             session = newest
-            exchange.more_lines += self.set_cookie(exchange, session, now)
+            self._give(exchange, session, now)
         due = session.checked + self._settings.refresh
         if session.refresh_token is not None and now >= due:
             borne = now < self._retry.get(session.sid, 0.0) and now < due + self._settings.refresh
@@ -172,8 +172,15 @@ class OidcMethod:
         if isinstance(found, Deny):
             return found
         if found != session:
-            exchange.more_lines += self.set_cookie(exchange, found, now)
+            self._give(exchange, found, now)
         return found.identity()
+
+    def _give(self, exchange: Exchange, session: Session, now: float) -> None:
+        try:
+            exchange.more_lines += self.set_cookie(exchange, session, now)
+        except ValueError as error:
+            # The old cookie goes on to lead to this session here, as long as this process remembers it.
+            log.error("[auth.oidc]: a refreshed session of %r cannot be given to the browser: %s", session.user, error)
 
     async def _refresh(self, session: Session, now: float) -> Session | Deny:
         assert session.refresh_token is not None

@@ -21,6 +21,7 @@ from tornado.httputil import HTTPMessageDelegate, HTTPServerConnectionDelegate
 from bokeh_gateway.endpoint.auth_cookie import Seal, cookie_name, set_cookie
 from bokeh_gateway.endpoint.auth_gate import Answer, Redirect, Waiting
 from bokeh_gateway.endpoint.auth_oidc import OidcMethod, Session
+from bokeh_gateway.endpoint.public_host import public_host
 from bokeh_gateway.policy.credentials import cookies
 from bokeh_gateway.policy.return_to import safe_path
 from bokeh_gateway.policy.verdict import Deny
@@ -113,9 +114,11 @@ class OidcPages(HTTPServerConnectionDelegate):
             return _refuse(exchange, Deny(400, "login-state", "no login with this state was begun in this browser"))
         if time() - float(begun["t"]) > LOGIN_TIME:
             return _refuse(exchange, Deny(400, "login-state", "the login took too long"), clear)
-        if said.get("iss", self._settings.issuer) != self._settings.issuer:
+        # RFC 9207 section 2.4: who says his name with each answer, and does not, is somebody else.
+        unnamed = "" if self._provider.names_itself else self._settings.issuer
+        if said.get("iss", unnamed) != self._settings.issuer:
             return _refuse(exchange, Deny(400, "login-issuer", "another provider than the one asked answered"), clear)
-        if "code" not in said:
+        if not said.get("code"):
             error = said.get("error", "")
             shown = error if error.replace("_", "").isalnum() and len(error) < 64 else "no code"
             return _refuse(exchange, Deny(403, "login-refused", f"the provider signed nobody in: {shown}"), clear)
@@ -185,11 +188,7 @@ class OidcPages(HTTPServerConnectionDelegate):
         """The origin as the browser sees it."""
         if self._origin is not None:
             return self._origin
-        host = exchange.head.host
-        for line in exchange.forward_lines.split(b"\r\n"):
-            if line.startswith(b"X-Forwarded-Host: "):
-                host = line.partition(b": ")[2]
-        return f"{'https' if exchange.secure else 'http'}://{host.decode('latin-1')}"
+        return f"{'https' if exchange.secure else 'http'}://{public_host(exchange).decode('latin-1')}"
 
     def _cookie(self, exchange: Exchange, state: str) -> bytes:
         """Each login has a cookie of its own, so that two tabs do not disturb each other."""
@@ -205,9 +204,9 @@ class OidcPages(HTTPServerConnectionDelegate):
 
 
 def _arguments(exchange: Exchange) -> dict[str, str]:
-    """Query arguments; one that stands twice is none."""
+    """Query arguments; one that stands twice is empty."""
     found = parse_qs(exchange.head.query.decode("latin-1"), keep_blank_values=True, max_num_fields=50)
-    return {name: values[0] for name, values in found.items() if len(values) == 1}
+    return {name: values[0] if len(values) == 1 else "" for name, values in found.items()}
 
 
 def _refuse(exchange: Exchange, deny: Deny, headers: bytes = b"") -> HTTPMessageDelegate:

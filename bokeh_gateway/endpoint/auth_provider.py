@@ -82,6 +82,11 @@ class Provider:
         value = (self._metadata or {}).get(name)
         return value if isinstance(value, str) and is_http_url(value) else None
 
+    @property
+    def names_itself(self) -> bool:
+        """Whether it says its name with each answer to a login."""
+        return (self._metadata or {}).get("authorization_response_iss_parameter_supported") is True
+
     async def tokens(self, form: dict[str, str]) -> dict[str, Any]:
         """The answer of the token endpoint to a grant.
 

@@ -10,7 +10,7 @@ import json
 import secrets
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,8 @@ class Provider:
         self.key = KEY
         self.with_refresh_token = True
         self.blocked = False
+        self.discovered: dict[str, Any] = {}
+        """Further metadata."""
         self.loop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self._run, daemon=True)
         self.ready = threading.Event()
@@ -127,6 +129,7 @@ class Discovery(Base):
         issuer = self.provider.issuer
         self.write(
             {
+                **self.provider.discovered,
                 "issuer": issuer,
                 "authorization_endpoint": f"{issuer}/authorize",
                 "token_endpoint": f"{issuer}/token",
@@ -239,6 +242,7 @@ def provider(provider_process: Provider) -> Provider:
     provider_process.user, provider_process.groups = "ada", ["team"]
     provider_process.with_refresh_token, provider_process.blocked = True, False
     provider_process.refreshes = provider_process.refused = 0
+    provider_process.discovered = {}
     return provider_process
 
 
@@ -358,6 +362,34 @@ def test_a_callback_that_another_browser_began_signs_nobody_in(gateway: GatewayP
         answer = victim.get(url, allow_redirects=False, timeout=GENEROUS)
         assert answer.status_code in (400, 403)
         assert "bokeh-gateway" not in victim.cookies
+
+
+@pytest.mark.parametrize(
+    ("named", "change", "status"),
+    [
+        pytest.param(False, lambda back, _: back.partition("&iss=")[0], 302, id="no-iss"),
+        pytest.param(True, lambda back, _: back.partition("&iss=")[0], 400, id="iss-was-promised"),
+        pytest.param(False, lambda back, _: back.replace("&iss=", "&iss=https://evil.test/"), 400, id="another"),
+        pytest.param(False, lambda back, issuer: back + f"&iss={issuer}", 400, id="twice"),
+        pytest.param(False, lambda back, _: back + "&code=x", 403, id="two-codes"),
+        pytest.param(False, lambda back, _: back + "&state=x", 400, id="two-states"),
+    ],
+)
+def test_who_answers_is_who_was_asked(
+    provider: Provider,
+    recording: RecordingWorker,
+    tmp_path: Path,
+    named: bool,
+    change: Callable[[str, str], str],
+    status: int,
+) -> None:
+    """Mix-up: a callback that says another provider's name, two, or none where it always says one."""
+    provider.discovered = {"authorization_response_iss_parameter_supported": True} if named else {}
+    with start(recording, provider, tmp_path) as gateway, http_session() as session:
+        login = session.get(gateway.url("/oauth2/login"), allow_redirects=False, timeout=GENEROUS)
+        there = get(login.headers["Location"], allow_redirects=False)
+        back = change(there.headers["Location"], provider.issuer)
+        assert session.get(back, allow_redirects=False, timeout=GENEROUS).status_code == status
 
 
 def test_a_callback_works_once(gateway: GatewayProcess, provider: Provider) -> None:
