@@ -389,6 +389,6 @@ def test_a_module_like_the_examples(
         page = session.get(gateway.url(f"{prefix}/recorder"), headers=headers, timeout=GENEROUS)
         assert page.url == gateway.url(f"{prefix}/recorder")
         wait_until(lambda: "Ada" in gateway.stdout, "the user in the access log")
-        assert '"Ada' not in gateway.stdout.replace('\\x22', '"')
+        assert '"Ada' not in gateway.stdout.replace("\\x22", '"')
         out = session.get(gateway.url(f"{prefix}/logout"), headers=headers, timeout=GENEROUS)
         assert out.url.startswith(gateway.url(f"{prefix}/login?next="))
