@@ -201,6 +201,12 @@ class GatewayApp:
         found = self._inherited.get("board")
         if found is not None and found[1:] == (COLUMNS, ROWS, LAYOUT):
             return int(found[0])
+        if found is not None:
+            os.close(found[0])
+            log.warning(
+                "upgrade: this version shares no memory with the one before: sign-outs, places in queues, where "
+                "sessions of other programs are, and what counts for [limits] begin anew"
+            )
         return shared_memory(shared_size(COLUMNS, ROWS))
 
     def _restore(self, config: Config) -> tuple[list[Listener], list[Listener]]:
@@ -277,7 +283,6 @@ class GatewayApp:
             "keys": self._keys.told(),
             "roster": self._pools.roster(),
             "listeners": listeners,
-            "processes": self._processes.shape.count,
             "board": (self._board.columns, self._board.rows),
             "columns": self._pools.columns,
             "rows": self._processes.rows,

@@ -63,7 +63,6 @@ class DataPlane:
     """One process's part of the gateway.
 
     Args:
-        processes: how many there are; what is limited in all is divided by it.
         applications: Tornado applications mounted by route path.
         ask_keys: asks the master for the keys of a signer's URL.
         keys: what it told of them (`told_keys`).
@@ -77,7 +76,6 @@ class DataPlane:
         row: int,
         loop: asyncio.AbstractEventLoop,
         *,
-        processes: int = 1,
         applications: Mapping[str, HTTPServerConnectionDelegate] | None = None,
         on_found: Callable[[Worker], None] | None = None,
         ask_keys: Callable[[str], None] = lambda _url: None,
@@ -89,13 +87,14 @@ class DataPlane:
         """
         self._loop = loop
         self._config = config
-        self._processes = processes
         self._applications = dict(applications or {})
         self.metrics = Metrics()
         self._sweep = Sweep(loop)
         self._listeners: dict[Place, Listener] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._doors: Doors | None = None
+        self._shared = shared
+        self._tally = shared.tally(row)
         self._signed_out = SignedOut(shared.sign_outs, shared.sign_out_count)
         self._door_settings: object = None
         self._ask_keys = ask_keys
@@ -133,7 +132,6 @@ class DataPlane:
         self._open_doors(config)
         trusted = TrustedProxies([str(network) for network in config.gateway.trusted_proxies])
         limits, timeouts = config.limits, config.timeouts
-        limits = limits.model_copy(update={"connections": -(-limits.connections // self._processes)})
         folders = {str(route.static): StaticFolder(route.static) for route in config.route if route.static}
         secrets = config.sessions.secrets
         rate = limits.sessions_per_client_per_minute
@@ -159,7 +157,7 @@ class DataPlane:
             applications=self._pages(),
             https_port=self._https,
             gate=self._doors.gate if self._doors is not None else None,
-            rate=SessionRate(rate) if rate is not None else None,
+            rate=SessionRate(rate, self._shared.rates(b"sessions")) if rate is not None else None,
             embedding=embedding(config),
             reconnect=self._reconnect(config),
             rotation=Rotation(secrets[0]) if config.sessions.mode != "unsigned" and len(secrets) > 1 else None,
@@ -167,6 +165,7 @@ class DataPlane:
             on_open=self._recorder.opened,
             on_close=self._recorder.closed,
         )
+        self._tally.share(limits.connections_per_client is not None)
         hsts = config.tls.hsts if config.tls is not None else None
         return Edge(
             delegate=Dispatch(settings),
@@ -180,6 +179,7 @@ class DataPlane:
             on_error=self.metrics.errors.add,
             public=public_url(config.gateway.public_url) if config.gateway.public_url is not None else None,
             hsts=b"Strict-Transport-Security: max-age=%d\r\n" % int(hsts) if hsts else b"",
+            tally=self._tally,
         )
 
     def _mounts(self, config: Config) -> list[Mount]:
@@ -211,7 +211,8 @@ class DataPlane:
             return
         before, after = self._doors, None
         if config.auth.methods:
-            after = Doors(config, self._loop, self._sweep, self._signed_out, self._ask_keys, before)
+            wrong = self._shared.rates(b"wrong passwords")
+            after = Doors(config, self._loop, self._sweep, self._signed_out, self._ask_keys, wrong, before)
             if self._keys is not None:
                 after.told_keys(**self._keys)
         self._doors, self._door_settings = after, settings
@@ -254,7 +255,7 @@ class DataPlane:
         await self._listen(listeners)
         self._warm()
 
-    async def reconfigure(self, config: Config, roster: Roster, listeners: Sequence[Listener], processes: int) -> None:
+    async def reconfigure(self, config: Config, roster: Roster, listeners: Sequence[Listener]) -> None:
         """What is new counts for new connections.  `listeners`: all of them; those that are not among them close.
 
         Raises:
@@ -275,7 +276,7 @@ class DataPlane:
             if writer is not None and writer is not self._writer:
                 writer.close()
             raise
-        self._certificates, self._config, self._processes = certificates, config, processes
+        self._certificates, self._config = certificates, config
         if writer is not self._writer or config.log != old.log:
             old_writer, self._writer = self._writer, writer
             self._recorder.flush()
@@ -287,9 +288,7 @@ class DataPlane:
             self._assets = self._find_assets(config)
             self._warm()
         await self._listen(listeners)
-        edge = self._make_edge(config)
-        edge.connections, edge.clients = self._edge.connections, self._edge.clients
-        self._edge = edge
+        self._edge = self._with_connections(self._make_edge(config))
         self.reopen_logs()
 
     async def _listen(self, listeners: Sequence[Listener]) -> None:
@@ -318,7 +317,7 @@ class DataPlane:
         return f"[{'tls' if tls else 'gateway'}] proxy_protocol"
 
     def _with_connections(self, edge: Edge) -> Edge:
-        edge.connections, edge.clients = self._edge.connections, self._edge.clients
+        edge.connections = self._edge.connections
         return edge
 
     def listener(self, place: Place) -> Listener | None:

@@ -147,7 +147,7 @@ class Plane:
                 self._use(payload)
                 self._plane.told_keys(payload["keys"])
                 listeners = self._listeners(payload["listeners"], fds)
-                await self._plane.reconfigure(config, payload["roster"], listeners, payload["processes"])
+                await self._plane.reconfigure(config, payload["roster"], listeners)
         except (GatewayError, OSError) as error:
             self._say("failed", {"why": str(error)})
             if self._plane is None:
@@ -169,7 +169,6 @@ class Plane:
             self._shared,
             payload["row"],
             self._loop,
-            processes=payload["processes"],
             applications=self._applications,
             on_found=self._found,
             ask_keys=self._ask_keys,

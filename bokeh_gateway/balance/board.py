@@ -86,6 +86,7 @@ class Board:
         """Whoever writes it holds the lock."""
         self.several = False
         """Whether there are several processes."""
+        self.rows_in_use = rows
         self._loads: list[memoryview[int]] = []
         self._used: list[memoryview[int]] = []
         self.use(columns, rows)
@@ -94,6 +95,7 @@ class Board:
         """Sums look at the first `columns` workers and the first `rows` processes only: a pick costs no more."""
         # A row that was never read is no memory either.
         self.several = rows > 1
+        self.rows_in_use = rows
         self._used = [*self._cells[:rows], self._common]
         self._loads = [cells[:columns] for cells in (self._used if rows > 1 else self._cells[:1])]
 

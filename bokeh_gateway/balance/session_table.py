@@ -19,6 +19,7 @@ from struct import Struct
 from typing import Final, NamedTuple
 
 from bokeh_gateway.balance.lock import Lock
+from bokeh_gateway.balance.places import find_entry
 
 SLOTS: Final = 1 << 16
 WINDOW: Final = 32
@@ -157,12 +158,8 @@ class SessionTable:
 
     def _find(self, key: bytes) -> int:
         """Where it stands; -1: nowhere."""
-        find = self._memory.find
         for start in self._windows(key):
-            end = start + WINDOW * _SIZE
-            at = find(key, start, end)
-            while at >= 0 and (at - start) % _SIZE:  # the bytes are there by chance, across two fields
-                at = find(key, at + 1, end)
+            at = find_entry(self._memory, key, start, start + WINDOW * _SIZE, _SIZE)
             if at >= 0:
                 return at
         return -1

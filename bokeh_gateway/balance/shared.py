@@ -1,4 +1,4 @@
-"""The memory that all processes of a gateway share: the board of counts, and what is known of sessions.
+"""The memory that all processes of a gateway share: the board of counts, what is known of sessions, and limits.
 
 The master makes it and hands it on as a descriptor, through reloads and upgrades.
 """
@@ -11,15 +11,18 @@ from typing import Final
 
 from bokeh_gateway.balance import shared_pages
 from bokeh_gateway.balance.board import Board, board_size
+from bokeh_gateway.balance.client_table import ClientTable, client_table_size
 from bokeh_gateway.balance.lock import Lock
+from bokeh_gateway.balance.rate_table import Rates, RateTable, rate_table_size
 from bokeh_gateway.balance.session_table import SLOTS, SessionTable, table_size
 from bokeh_gateway.balance.shared_pages import SharedPages
 from bokeh_gateway.balance.shared_queue import SharedQueues, queues_size
+from bokeh_gateway.balance.tally import Tally
 
 SECRET: Final = 32
 """Bytes."""
 SIGN_OUTS: Final = 1 << 14
-LAYOUT: Final = 5
+LAYOUT: Final = 6
 """Changes with the meaning of the bytes; programs of different layouts cannot share memory."""
 
 
@@ -48,6 +51,9 @@ class Shared:
         self._secret = mmap.mmap(self._fd, SECRET, offset=at["secret"])
         self.restarts = memoryview(mmap.mmap(self._fd, columns * 8, offset=at["restarts"])).cast("d")
         """By column: when its worker was last found gone, and may have lost its sessions."""
+        self._clients = ClientTable(self.lock, self._fd, at["clients"])
+        self._held = memoryview(mmap.mmap(self._fd, rows * 8, offset=at["held"])).cast("q")
+        self._rates = RateTable(self.lock, self._fd, at["rates"])
 
     @property
     def secret(self) -> bytes:
@@ -62,11 +68,21 @@ class Shared:
         """Waiting pages as process `row` sees them."""
         return SharedPages(self.pages, self.board, row)
 
+    def tally(self, row: int) -> Tally:
+        """Open connections as process `row` counts them."""
+        return Tally(self._clients, self._held, row, self.secret, self.board)
+
+    def rates(self, kind: bytes) -> Rates:
+        """How often something of a kind was done; at most 16 bytes name it."""
+        return Rates(self._rates, kind, self.secret)
+
     def clear_row(self, row: int, now: float) -> None:
         """A process has ended: what it counted and had open is forgotten."""
         self.board.clear_row(row)
         self.placements.leave(row, now)
         self.live.leave(row, now)
+        self._held[row] = 0
+        self._clients.leave(row)
         shared_pages.forget_row(self.pages, self.board, row, now)
 
     def close(self) -> None:
@@ -93,6 +109,9 @@ def _offsets(columns: int, rows: int) -> dict[str, int]:
         "placements": table_size(SLOTS),
         "live": table_size(SLOTS),
         "pages": table_size(shared_pages.SLOTS),
+        "clients": client_table_size(),
+        "held": rows * 8,
+        "rates": rate_table_size(),
     }
     at, offsets = 0, {}
     for name, size in sizes.items():

@@ -249,7 +249,7 @@ class Basic(Table):
     cache: Duration = 300.0
     """How long a verified password is not hashed again; a hash costs some 50 ms."""
     failures_per_minute: CountOrNone = 10
-    """Wrong passwords of one client address, and for one user, in one gateway process; then 429 until the minute is
+    """Wrong passwords of one client address, and for one user, in all gateway processes; then 429 until the minute is
     over.  Browsers whose password was right before are not kept out by guesses of others."""
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from tornado.httputil import HTTPMessageDelegate
 
 from bokeh_gateway.endpoint.auth_gate import Known
-from bokeh_gateway.endpoint.auth_guard import Guard
+from bokeh_gateway.endpoint.auth_guard import Guard, Try
 from bokeh_gateway.endpoint.auth_users import Users
 from bokeh_gateway.http.forwarded import network
 from bokeh_gateway.policy.credentials import authorization, basic
@@ -26,6 +26,7 @@ from bokeh_gateway.policy.verdict import Deny
 
 if TYPE_CHECKING:
     from bokeh_gateway.config.auth import Basic
+    from bokeh_gateway.policy.limits import Counts
     from bokeh_gateway.wire.exchange import Exchange
 
 REMEMBERED: Final = 4096
@@ -44,7 +45,8 @@ class BasicMethod:
 
     name = "basic"
 
-    def __init__(self, settings: Basic, users: Users) -> None:
+    def __init__(self, settings: Basic, users: Users, wrong: Counts) -> None:
+        """`wrong`: where wrong passwords are counted."""
         realm = settings.realm.replace("\\", "\\\\").replace('"', '\\"')
         self.challenge = f'WWW-Authenticate: Basic realm="{realm}", charset="UTF-8"\r\n'.encode()
         self._users = users
@@ -57,7 +59,7 @@ class BasicMethod:
         self._nobody = scrypt_hash(os.urandom(8).hex(), os.urandom(16))
         self._threads = ThreadPoolExecutor(THREADS, "password")
         limit = settings.failures_per_minute
-        self._guard = None if limit is None else Guard(limit)
+        self._guard = None if limit is None else Guard(limit, wrong)
 
     def look(self, exchange: Exchange, wanted: Requirement, now: float) -> Known | Coroutine[None, None, Known]:
         credentials = authorization(exchange.head, b"basic")
@@ -81,19 +83,22 @@ class BasicMethod:
         # What was right before is no guess: its user is not kept out by somebody else's guesses.
         names = [network(exchange.client), *([] if digest in self._known else [f"user {user[:_LONGEST_USER]}"])]
         sweep, guard = exchange.connection.edge.sweep, self._guard
-        task = self._running.get(digest)
+        task: asyncio.Task[bool] | None = self._running.get(digest)
+        admitted: Try | None = None
         if task is None and guard is not None:
-            denied = await guard.admit(names, sweep)
-            if denied is not None:
-                return denied
-            task = self._running.get(digest)
+            found = await guard.admit(names, sweep)
+            if isinstance(found, Deny):
+                return found
+            admitted, task = found, self._running.get(digest)
+            if task is not None:
+                guard.unused(found, sweep)
         hashes = self._users.hashes
         if task is None:
             task = asyncio.get_running_loop().create_task(self._hash(password, hashes.get(user, self._nobody)))
             self._running[digest] = task
             task.add_done_callback(lambda _: self._running.pop(digest, None))
-            if guard is not None:
-                guard.follow(names, task, user in hashes, sweep)
+            if guard is not None and admitted is not None:
+                guard.follow(admitted, task, user in hashes, sweep)
         good = await asyncio.shield(task)
         if not good or hashes.get(user) is None:
             self._known.pop(digest, None)

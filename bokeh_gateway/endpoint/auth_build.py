@@ -24,6 +24,7 @@ from bokeh_gateway.endpoint.auth_users import Users
 from bokeh_gateway.endpoint.router import Mount
 from bokeh_gateway.policy.expiries import Expiries
 from bokeh_gateway.policy.identity import GROUPS, USER, Requirement
+from bokeh_gateway.policy.limits import Counts
 from bokeh_gateway.signer.fetch import Fetcher
 from bokeh_gateway.signer.keys import read_pem, secret_key
 from bokeh_gateway.signer.told import ToldKeys
@@ -62,10 +63,11 @@ class Doors:
         sweep: Sweep,
         signed_out: SignedOut,
         ask_keys: Callable[[str], None],
+        wrong: Counts,
         before: Doors | None = None,
     ) -> None:
-        """`ask_keys`: asks the master for a signer's keys; `before`: those in whose place these stand, their WebSockets
-        live on, and what they fetched is good.
+        """`ask_keys`: asks the master for a signer's keys; `wrong`: where wrong passwords are counted; `before`: those
+        in whose place these stand, their WebSockets live on, and what they fetched is good.
 
         Raises:
             ConfigError: a key, a module or a list of users cannot be used.
@@ -84,7 +86,7 @@ class Doors:
         if auth.jwt is not None:
             methods["jwt"] = self._jwt(auth.jwt, _ticket_secret(config))
         if auth.basic is not None:
-            methods["basic"] = self._kept(BasicMethod(auth.basic, Users(auth.basic)))
+            methods["basic"] = self._kept(BasicMethod(auth.basic, Users(auth.basic), wrong))
         if auth.forward is not None:
             methods["forward"] = self._kept(ForwardMethod(auth.forward, loop, sweep))
         if auth.module is not None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from tornado.httputil import HTTPServerConnectionDelegate
 
+from bokeh_gateway.balance.tally import Tally, lone_tally
 from bokeh_gateway.config.schema import Limits, Timeouts
 from bokeh_gateway.http.forwarded import VIA, PublicUrl, TrustedProxies, constant_lines, network
 from bokeh_gateway.http.head import BadHead
@@ -58,8 +59,9 @@ class Edge:
     hsts: bytes = b""
     """The Strict-Transport-Security line, or nothing."""
     connections: set[Client] = field(default_factory=set)
-    clients: dict[str, int] = field(default_factory=dict)
-    """Open connections a client, by `network` of its address."""
+    """Open ones of this process."""
+    tally: Tally = field(default_factory=lone_tally)
+    """Open ones of all processes; clients are counted by `network` of their address."""
 
     def enter(self, connection: Downstream, peer: str) -> None:
         """Counts a new connection, and tells it who is there.
@@ -75,15 +77,15 @@ class Edge:
             lines = constant_lines(peer, "https" if connection.secure else "http", connection.port)
         connection.forward_lines = lines + VIA
         self.connections.add(connection)
-        client = network(peer)
-        self.clients[client] = count = self.clients.get(client, 0) + 1
         limits = self.limits
-        if len(self.connections) > limits.connections:
+        # A trusted proxy's connections are many clients'.
+        count = self.tally.enter(network(peer), limited=not connection.trusted)
+        if self.tally.total() > limits.connections:
             connection.over = f"[limits] connections = {limits.connections}"
         elif limits.connections_per_client is not None and count > limits.connections_per_client:
-            # A trusted proxy's connections are many clients'.
-            one = f"[limits] connections_per_client = {limits.connections_per_client}"
-            connection.over = "" if connection.trusted else one
+            connection.over = f"[limits] connections_per_client = {limits.connections_per_client}"
+        else:
+            connection.over = ""
 
     def hand_over(self, connection: Downstream, to: Client) -> None:
         """`to` counts in the place of `connection`, whose transport it has now."""
@@ -95,18 +97,14 @@ class Edge:
         if connection not in self.connections:
             return
         self.connections.discard(connection)
-        client = network(connection.remote_ip)
-        left = self.clients[client] - 1
-        if left:
-            self.clients[client] = left
-        else:
-            del self.clients[client]
+        self.tally.leave(network(connection.remote_ip))
 
     def crowded(self, connection: Downstream) -> bool:
         """Whether so many are over the limits that one more is not even told."""
         limits = self.limits
         most = limits.connections_per_client
-        count = self.clients.get(network(connection.remote_ip), 0)
-        return len(self.connections) > limits.connections + TURNED_AWAY or (
-            most is not None and count > most + TURNED_AWAY and not connection.trusted
-        )
+        if self.tally.total() > limits.connections + TURNED_AWAY:
+            return True
+        if most is None or connection.trusted:
+            return False
+        return self.tally.of(network(connection.remote_ip)) > most + TURNED_AWAY
