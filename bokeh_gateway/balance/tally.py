@@ -35,14 +35,16 @@ class Tally:
         self._shares = False
 
     def enter(self, client: str, *, limited: bool) -> int:
-        """A connection of `client` was opened; how many it has now, 0 where that is no matter.
+        """A connection of `client` was opened; how many it has now, 0 where its own limit is not for it.
 
-        `limited`: whether the client's own limit is for it; such a client is told to the others.
+        `limited`: whether it is; only then the others are told.
         """
         self._held[self._row] += 1
         self._own[client] = count = self._own.get(client, 0) + 1
-        if not (limited and self._shares):
+        if not limited:
             return 0
+        if not self._shares:
+            return count
         key = self._key(client)
         with self._table.lock:
             # Without a place it counts for this process alone.

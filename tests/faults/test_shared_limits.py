@@ -127,6 +127,15 @@ def test_connections_are_counted_over_processes_and_those_of_a_killed_one_are_no
         assert crowd.is_full(), "the others' connections still count, and no more than these"
 
 
+def test_of_those_who_come_all_at_once_exactly_as_many_get_in_as_may(worker: RecordingWorker, tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        gateway = stack.enter_context(gateway_with(worker, tmp_path, f"[limits]\nconnections_per_client = {LIMIT}"))
+        crowd = Crowd(gateway)
+        stack.callback(crowd.close)
+        with ThreadPoolExecutor(40) as threads:
+            assert sum(threads.map(lambda _: crowd.one_more(), range(40))) == LIMIT
+
+
 def test_connections_are_counted_through_reloads_and_an_upgrade(worker: RecordingWorker, tmp_path: Path) -> None:
     """A new limit counts who was there before, and what processes hold that were left behind still counts."""
     with ExitStack() as stack:

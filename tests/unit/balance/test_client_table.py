@@ -11,7 +11,7 @@ from bokeh_gateway.balance.board import Board
 from bokeh_gateway.balance.client_table import KEY, SLOTS, WINDOW, ClientTable
 from bokeh_gateway.balance.lock import Lock
 from bokeh_gateway.balance.shared import Shared, shared_size
-from bokeh_gateway.balance.tally import Tally
+from bokeh_gateway.balance.tally import Tally, lone_tally
 from bokeh_gateway.control.memory import shared_memory
 
 ONE, OTHER = b"1" * KEY, b"2" * KEY
@@ -72,9 +72,16 @@ def test_a_client_without_a_limit_is_told_to_nobody(shared: Shared) -> None:
     assert two.total() == 0
 
 
+def test_a_process_that_shares_with_nobody_has_its_own_count() -> None:
+    """As the master's, for who asks for metrics."""
+    tally = lone_tally()
+    assert [tally.enter(client, limited=True) for client in "aab"] == [1, 2, 1]
+    assert (tally.of("a"), tally.total()) == (2, 3)
+
+
 def test_a_limit_that_a_reload_brings_knows_who_is_there(shared: Shared) -> None:
     one, two, _ = tallies(shared, limit=False)
-    assert [one.enter("a", limited=True), one.enter("a", limited=True), two.enter("a", limited=True)] == [0, 0, 0]
+    assert [one.enter("a", limited=True), one.enter("a", limited=True), two.enter("a", limited=True)] == [1, 2, 1]
     one.share(True)
     two.share(True)
     assert two.enter("a", limited=True) == 4
