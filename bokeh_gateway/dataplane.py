@@ -23,8 +23,9 @@ from bokeh_gateway.balance.shared import Shared
 from bokeh_gateway.bokeh.assets import Assets, AssetsError, find_assets
 from bokeh_gateway.config.address import Address
 from bokeh_gateway.config.schema import Config, Log, Route
-from bokeh_gateway.endpoint.auth_build import Doors, requirement
+from bokeh_gateway.endpoint.auth_build import Doors, Together, requirement
 from bokeh_gateway.endpoint.auth_signed_out import SignedOut
+from bokeh_gateway.endpoint.auth_together import Claims, Newest
 from bokeh_gateway.endpoint.dispatch import Dispatch, DispatchSettings
 from bokeh_gateway.endpoint.embedding import embedding, response_headers
 from bokeh_gateway.endpoint.failure import explain
@@ -65,6 +66,7 @@ class DataPlane:
     Args:
         applications: Tornado applications mounted by route path.
         ask_keys: asks the master for the keys of a signer's URL.
+        tell_session: tells all processes of a session that was refreshed (`told_session`).
         keys: what it told of them (`told_keys`).
     """
 
@@ -79,6 +81,7 @@ class DataPlane:
         applications: Mapping[str, HTTPServerConnectionDelegate] | None = None,
         on_found: Callable[[Worker], None] | None = None,
         ask_keys: Callable[[str], None] = lambda _url: None,
+        tell_session: Callable[[str, bytes | None], None] = lambda _sid, _sealed: None,
         keys: Mapping[str, Any] | None = None,
     ) -> None:
         """Raises:
@@ -95,9 +98,15 @@ class DataPlane:
         self._doors: Doors | None = None
         self._shared = shared
         self._tally = shared.tally(row)
-        self._signed_out = SignedOut(shared.sign_outs, shared.sign_out_count)
+        self._together = Together(
+            SignedOut(shared.sign_outs, shared.sign_out_count),
+            Newest(shared.sign_ins),
+            Claims(shared.sign_ins),
+            shared.rates(b"wrong passwords"),
+            ask_keys,
+            tell_session,
+        )
         self._door_settings: object = None
-        self._ask_keys = ask_keys
         self._keys = keys
         self._certificates = Certificates(config.tls) if config.tls is not None else None
         self._writer = self._open_log(config.log)
@@ -211,8 +220,7 @@ class DataPlane:
             return
         before, after = self._doors, None
         if config.auth.methods:
-            wrong = self._shared.rates(b"wrong passwords")
-            after = Doors(config, self._loop, self._sweep, self._signed_out, self._ask_keys, wrong, before)
+            after = Doors(config, self._loop, self._sweep, self._together, before)
             if self._keys is not None:
                 after.told_keys(**self._keys)
         self._doors, self._door_settings = after, settings
@@ -329,6 +337,11 @@ class DataPlane:
         self._keys = keys
         if self._doors is not None:
             self._doors.told_keys(**keys)
+
+    def told_session(self, sid: str, sealed: bytes | None) -> None:
+        """A process refreshed a session of [auth.oidc], or could not."""
+        if self._doors is not None and self._doors.oidc is not None:
+            self._doors.oidc.told(sid, sealed)
 
     def reopen_logs(self) -> None:
         """The access log's file, by its name."""

@@ -124,6 +124,8 @@ class Plane:
             plane.fleet.tell(payload["name"], payload["change"])
         elif kind == "keys":
             plane.told_keys(payload)
+        elif kind == "session":
+            plane.told_session(payload["sid"], payload["sealed"])
         elif kind == "reopen":
             plane.reopen_logs()
         elif kind == "metrics":
@@ -172,6 +174,7 @@ class Plane:
             applications=self._applications,
             on_found=self._found,
             ask_keys=self._ask_keys,
+            tell_session=self._tell_session,
             keys=payload["keys"],
         )
         await self._plane.start(self._listeners(payload["listeners"], fds))
@@ -194,6 +197,9 @@ class Plane:
 
     def _ask_keys(self, url: str) -> None:
         self._say("keys_wanted", {"url": url})
+
+    def _tell_session(self, sid: str, sealed: bytes | None) -> None:
+        self._say("session", {"sid": sid, "sealed": sealed})
 
     def _found(self, worker: Worker) -> None:
         self._say("worker", {"name": worker.name, "up": worker.up})

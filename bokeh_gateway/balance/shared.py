@@ -22,7 +22,8 @@ from bokeh_gateway.balance.tally import Tally
 SECRET: Final = 32
 """Bytes."""
 SIGN_OUTS: Final = 1 << 14
-LAYOUT: Final = 6
+SIGN_INS: Final = 1 << 14
+LAYOUT: Final = 7
 """Changes with the meaning of the bytes; programs of different layouts cannot share memory."""
 
 
@@ -47,6 +48,8 @@ class Shared:
         self.sign_outs = SessionTable(self.lock, SIGN_OUTS, self._fd, at["sign_outs"])
         """Who signed out before his session ended."""
         self.sign_out_count = memoryview(mmap.mmap(self._fd, 8, offset=at["sign_out_count"])).cast("Q")
+        self.sign_ins = SessionTable(self.lock, SIGN_INS, self._fd, at["sign_ins"])
+        """When the newest credentials end, and who refreshes which session."""
         self.queues = SharedQueues(self.lock, self._fd, at["queues"])
         self._secret = mmap.mmap(self._fd, SECRET, offset=at["secret"])
         self.restarts = memoryview(mmap.mmap(self._fd, columns * 8, offset=at["restarts"])).cast("d")
@@ -106,6 +109,7 @@ def _offsets(columns: int, rows: int) -> dict[str, int]:
         "secret": SECRET,
         "sign_outs": table_size(SIGN_OUTS),
         "sign_out_count": 8,
+        "sign_ins": table_size(SIGN_INS),
         "placements": table_size(SLOTS),
         "live": table_size(SLOTS),
         "pages": table_size(shared_pages.SLOTS),

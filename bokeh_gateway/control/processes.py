@@ -207,6 +207,8 @@ class Processes:
             self.shape.on_worker(payload["name"], payload["up"])
         elif kind == "keys_wanted":
             self.shape.on_keys_wanted(payload["url"])
+        elif kind == "session":
+            self.send_all("session", payload)
         elif kind == "metrics":
             member.last = payload["snapshot"]
             waiting = self._answers.get(payload["id"], {}).get(member)

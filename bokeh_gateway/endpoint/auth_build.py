@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tornado.httputil import HTTPServerConnectionDelegate
@@ -17,9 +18,11 @@ from bokeh_gateway.endpoint.auth_jwt import JwtMethod
 from bokeh_gateway.endpoint.auth_oidc import OidcMethod
 from bokeh_gateway.endpoint.auth_oidc_pages import OidcPages
 from bokeh_gateway.endpoint.auth_provider import Provider
+from bokeh_gateway.endpoint.auth_refreshes import Refreshes
 from bokeh_gateway.endpoint.auth_signed_out import SignedOut
 from bokeh_gateway.endpoint.auth_ticket import HEADER as TICKET
 from bokeh_gateway.endpoint.auth_ticket import Tickets
+from bokeh_gateway.endpoint.auth_together import Claims, Newest
 from bokeh_gateway.endpoint.auth_users import Users
 from bokeh_gateway.endpoint.router import Mount
 from bokeh_gateway.policy.expiries import Expiries
@@ -48,6 +51,20 @@ def requirement(route: Route, config: Config) -> Requirement | None:
     return Requirement(methods, frozenset(route.users), frozenset(route.groups), frozenset(route.scopes), base)
 
 
+@dataclass(frozen=True, slots=True)
+class Together:
+    """What sign-in has in common with the other processes."""
+
+    signed_out: SignedOut
+    newest: Newest
+    claims: Claims
+    wrong_passwords: Counts
+    ask_keys: Callable[[str], None] = lambda _url: None
+    """Asks the master for the keys of a signer's URL."""
+    tell_session: Callable[[str, bytes | None], None] = lambda _sid, _sealed: None
+    """Tells all processes, this one too, of a session that was refreshed; None: that it could not be."""
+
+
 class Doors:
     """The gate with what belongs to it.
 
@@ -61,13 +78,11 @@ class Doors:
         config: Config,
         loop: asyncio.AbstractEventLoop,
         sweep: Sweep,
-        signed_out: SignedOut,
-        ask_keys: Callable[[str], None],
-        wrong: Counts,
+        together: Together,
         before: Doors | None = None,
     ) -> None:
-        """`ask_keys`: asks the master for a signer's keys; `wrong`: where wrong passwords are counted; `before`: those
-        in whose place these stand, their WebSockets live on, and what they fetched is good.
+        """`together`: what all processes have in common; `before`: those in whose place these stand, their WebSockets
+        live on, and what they fetched is good.
 
         Raises:
             ConfigError: a key, a module or a list of users cannot be used.
@@ -75,37 +90,36 @@ class Doors:
         auth = config.auth
         self._loop = loop
         self._sweep = sweep
-        self._signed_out = signed_out
+        self._together = together
         self._closing: list[Any] = []
-        self._ask_keys = ask_keys
         self._published: ToldKeys | None = None
-        self._provider: Provider | None = None
         self.pages: list[tuple[Mount, HTTPServerConnectionDelegate]] = []
         self.expiries: Expiries[Tunnel] = before.expiries if before is not None else Expiries()
         methods: dict[str, Method] = {}
         if auth.jwt is not None:
             methods["jwt"] = self._jwt(auth.jwt, _ticket_secret(config))
         if auth.basic is not None:
-            methods["basic"] = self._kept(BasicMethod(auth.basic, Users(auth.basic), wrong))
+            methods["basic"] = self._kept(BasicMethod(auth.basic, Users(auth.basic), together.wrong_passwords))
         if auth.forward is not None:
             methods["forward"] = self._kept(ForwardMethod(auth.forward, loop, sweep))
         if auth.module is not None:
             methods["module"] = self._module(auth, config)
-        oidc = None
-        if auth.oidc is not None:
-            oidc = methods["oidc"] = self._oidc(auth.oidc, auth)
+        oidc = self.oidc = None if auth.oidc is None else self._oidc(auth.oidc, auth)
+        if oidc is not None:
+            methods["oidc"] = oidc
         self.gate = Gate(
             methods,
             self.expiries,
-            signed_out,
+            together.signed_out,
+            together.newest,
             drop=frozenset(_own_headers(auth)),
             own_cookies=_own_cookies(auth),
             forward_credentials=auth.forward_credentials,
         )
         if oidc is not None:
             self._oidc_pages(oidc, config)
-        if self._provider is not None and before is not None and before._provider is not None:
-            self._provider.inherit(before._provider)
+        if oidc is not None and before is not None and before.oidc is not None:
+            oidc.inherit(before.oidc)
 
     def told_keys(self, url: str | None, document: object, pause: float) -> None:
         """The master told what a signer publishes at `url`, and that it is not worth asking for `pause` seconds."""
@@ -127,15 +141,17 @@ class Doors:
             keys.append(secret_key(settings.secret.get_secret_value()))
         source = None
         if settings.jwks_url is not None:
-            source = self._published = ToldKeys(settings.jwks_url, self._ask_keys, self._loop.time)
+            source = self._published = ToldKeys(settings.jwks_url, self._together.ask_keys, self._loop.time)
         tickets = Tickets(Seal(ticket_secret, "embedded jwt"), "jwt", settings.leeway)
         return JwtMethod(settings, keys, source, tickets)
 
     def _oidc(self, settings: Oidc, auth: Auth) -> OidcMethod:
         assert auth.cookie_secret is not None
         fetcher = self._kept(Fetcher(settings.timeout))
-        provider = self._provider = self._kept(Provider(settings, fetcher, self._loop.time))
-        return OidcMethod(provider, auth.cookie_secret.get_secret_value(), self._signed_out)
+        provider = self._kept(Provider(settings, fetcher, self._loop.time))
+        together = self._together
+        refreshes = Refreshes(together.claims, together.tell_session)
+        return OidcMethod(provider, auth.cookie_secret.get_secret_value(), together.signed_out, refreshes)
 
     def _oidc_pages(self, method: OidcMethod, config: Config) -> None:
         assert config.auth.cookie_secret is not None

@@ -24,6 +24,7 @@ from bokeh_gateway.wire.exchange import LazyHeaders
 
 if TYPE_CHECKING:
     from bokeh_gateway.endpoint.auth_signed_out import SignedOut
+    from bokeh_gateway.endpoint.auth_together import Newest
     from bokeh_gateway.wire.exchange import Exchange
     from bokeh_gateway.wire.tunnel import Tunnel
 
@@ -153,6 +154,7 @@ class Gate:
         methods: Mapping[str, Method],
         expiries: Expiries[Tunnel],
         signed_out: SignedOut,
+        newest: Newest,
         *,
         drop: frozenset[bytes] = frozenset(),
         own_cookies: tuple[bytes, ...] = (),
@@ -163,6 +165,7 @@ class Gate:
         self.methods = methods
         self.expiries = expiries
         self._elsewhere = signed_out
+        self._newest = newest
         self._drop = drop
         self._own_cookies = own_cookies
         self._forward_credentials = forward_credentials
@@ -182,7 +185,7 @@ class Gate:
 
     def expire(self, now: float) -> None:
         """Ends the WebSockets whose credentials have ended at `now`, seconds of the epoch."""
-        for tunnel in self.expiries.due(now):
+        for tunnel in self.expiries.due(now, lambda subject: self._newest.of(subject, now)):
             tunnel.reason = "sign-in-ended: the token that opened it has expired, and no newer one was seen"
             tunnel.end(EXPIRED, "the sign-in has ended")
         if self._elsewhere.changed():
@@ -275,6 +278,7 @@ class Gate:
         head.plain = [*head.plain, *identity.lines]
         if identity.expires is not None:
             self.expiries.seen(identity.subject, identity.expires)
+            self._newest.seen(identity.subject, identity.expires, time())
             if head.upgrade:
                 # One that is only let in by the leeway of clocks would end at once, and come again, and end.
                 expires = max(identity.expires, time() + SHORTEST)

@@ -1,7 +1,7 @@
 """[auth.oidc]: sessions of people who signed in at an OpenID provider, each in a sealed cookie.
 
 The cookie is all there is: it opens in every gateway process that has the secret.  Beside it all processes know who
-signed out, and each the newest of the sessions that it refreshed, as a refresh token often works only once.
+signed out, and the newest of the sessions that any of them refreshed, as a refresh token often works only once.
 """
 
 from __future__ import annotations
@@ -25,13 +25,14 @@ from bokeh_gateway.signer.fetch import COOL_DOWN, Answered, Unreachable
 
 if TYPE_CHECKING:
     from bokeh_gateway.endpoint.auth_provider import Provider
+    from bokeh_gateway.endpoint.auth_refreshes import Refreshes
     from bokeh_gateway.endpoint.auth_signed_out import SignedOut
     from bokeh_gateway.wire.exchange import Exchange
 
 log = logging.getLogger(__name__)
 
 REMEMBERED: Final = 10_000
-"""Sessions that were refreshed here; the oldest are forgotten first."""
+"""Sessions that were refreshed; the oldest are forgotten first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,14 +98,30 @@ class OidcMethod:
     name = "oidc"
     challenge = b""
 
-    def __init__(self, provider: Provider, secret: str, signed_out: SignedOut) -> None:
+    def __init__(self, provider: Provider, secret: str, signed_out: SignedOut, refreshes: Refreshes) -> None:
         self.provider = provider
         self.seal = Seal(secret, "oidc session")
         self._settings = provider.settings
         self._newest: dict[str, Session] = {}
         self._retry: dict[str, float] = {}
         self._signed_out = signed_out
+        self._refreshes = refreshes
         self._running: dict[str, asyncio.Task[Session | Deny]] = {}
+
+    def inherit(self, before: OidcMethod) -> None:
+        """Takes over what one before it knew of the same provider."""
+        self.provider.inherit(before.provider)
+        if before._settings.issuer == self._settings.issuer:
+            self._newest.update(before._newest)
+
+    def told(self, sid: str, sealed: bytes | None) -> None:
+        """A process refreshed a session, or could not."""
+        session = Session.load(self.seal.open(sealed)) if sealed is not None else None
+        if session is not None:
+            newest = self._newest.get(session.sid)
+            if newest is None or newest.checked < session.checked:
+                self._remember(session)
+        self._refreshes.told(sid)
 
     def look(self, exchange: Exchange, wanted: Requirement, now: float) -> Known | Coroutine[None, None, Known]:
         session = self.session(exchange)
@@ -183,6 +200,31 @@ class OidcMethod:
             log.error("[auth.oidc]: a refreshed session of %r cannot be given to the browser: %s", session.user, error)
 
     async def _refresh(self, session: Session, now: float) -> Session | Deny:
+        """What the provider says, asked by this process or by another one."""
+        sid, checked = session.sid, session.checked
+        # An answer takes the provider's discovery, tokens and keys.
+        if not self._refreshes.take(sid, checked, now, 3 * self._settings.timeout + 1.0):
+            return await self._refreshed_elsewhere(session, now)
+        found = await self._ask(session, now)
+        if isinstance(found, Deny) or found is session:
+            self._refreshes.failed(sid, checked)
+        else:
+            self._remember(found)
+            self._refreshes.tell(sid, self.seal.close(found.dump()))
+        return found
+
+    async def _refreshed_elsewhere(self, session: Session, now: float) -> Session | Deny:
+        newest = self._newest.get(session.sid)
+        if newest is None or newest.checked <= session.checked:
+            await self._refreshes.wait(session.sid, self._settings.timeout)
+            newest = self._newest.get(session.sid)
+        if newest is not None and newest.checked > session.checked:
+            return newest
+        if self._signed_out.holds(session.live_subject, now):
+            return Deny(401, "session-refused", "the provider no longer vouches for the session")
+        return self._unreachable(session, now, "another process asked, and got no answer")
+
+    async def _ask(self, session: Session, now: float) -> Session | Deny:
         assert session.refresh_token is not None
         try:
             answer = await self.provider.tokens({"grant_type": "refresh_token", "refresh_token": session.refresh_token})
@@ -207,7 +249,6 @@ class OidcMethod:
             renewed = replace(
                 renewed, user=identity.user, groups=tuple(sorted(identity.groups)), headers=identity.headers
             )
-        self._remember(renewed)
         return renewed
 
     def _unreachable(self, session: Session, now: float, problem: str) -> Session | Deny:
@@ -222,6 +263,7 @@ class OidcMethod:
         return session
 
     def _remember(self, session: Session) -> None:
+        self._newest.pop(session.sid, None)
         if len(self._newest) >= REMEMBERED:
             del self._newest[next(iter(self._newest))]
         self._newest[session.sid] = session

@@ -5,7 +5,7 @@ A newer credential of the same subject, seen on any request, moves the end of al
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -50,11 +50,19 @@ class Expiries(Generic[T]):
         if entry is not None:
             self._renew(entry, expires)
 
-    def due(self, now: float) -> list[T]:
-        """The WebSockets whose credentials have ended, each once."""
+    def due(self, now: float, newest: Callable[[str], float] = lambda _subject: 0.0) -> list[T]:
+        """The WebSockets whose credentials have ended, each once.
+
+        `newest`: when the newest credential of a subject ends that was seen elsewhere.
+        """
         if now < self._next:
             return []
-        ended = [subject for subject, entry in self._subjects.items() if entry.expires <= now]
+        ended = []
+        for subject, entry in self._subjects.items():
+            if entry.expires <= now:
+                self._renew(entry, newest(subject))
+                if entry.expires <= now:
+                    ended.append(subject)
         tunnels = [tunnel for subject in ended for tunnel in self._subjects.pop(subject).tunnels]
         self._next = min((entry.expires for entry in self._subjects.values()), default=float("inf"))
         return tunnels

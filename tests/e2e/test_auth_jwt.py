@@ -19,14 +19,15 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 from websockets.exceptions import ConnectionClosed
-from websockets.sync.client import connect
+from websockets.sync.client import ClientConnection, connect
 
 from tests.faults.test_reload import Reloaded
 from tests.support.bokeh_client import get
 from tests.support.gateway import GatewayProcess
 from tests.support.raw import raw_exchange
 from tests.support.recording import RecordingWorker, either
-from tests.support.waiting import wait_until
+from tests.support.steer import connection_to, get_through, movers
+from tests.support.waiting import GENEROUS, wait_until
 
 SECRET = "a secret of more than thirty-two bytes"
 RSA = rsa.generate_private_key(65537, 2048)
@@ -415,6 +416,26 @@ def test_a_websocket_lives_on_when_a_newer_token_was_seen(gateway: GatewayProces
         assert get(gateway.url("/page"), headers=bearer(sign(sub="renewed"))).status_code == 200
         with pytest.raises(TimeoutError):
             socket.recv(timeout=15)
+
+
+def test_a_newer_token_counts_whichever_process_saw_it(recording: RecordingWorker, tmp_path: Path) -> None:
+    with key_server() as keys:
+        text = CONFIG.format(worker=recording.address, keys=keys.url, secret=SECRET)
+        with GatewayProcess(text.replace("[gateway]", "[gateway]\nprocesses = 2"), tmp_path) as gateway:
+            first, second = movers(gateway)
+            url = gateway.url("/app/ws").replace("http", "ws")
+
+            def open_there(user: str) -> ClientConnection:
+                headers = bearer(sign(exp=int(time.time()) + 11, sub=user))
+                there = connection_to(gateway, second)
+                return connect(url, additional_headers=headers, proxy=None, ping_interval=None, sock=there)
+
+            with open_there("renewed") as renewed, open_there("short") as short:
+                assert get_through(gateway, first, "/page", bearer(sign(sub="renewed"))).status == 200
+                with pytest.raises(ConnectionClosed):
+                    short.recv(timeout=GENEROUS)
+                with pytest.raises(TimeoutError):
+                    renewed.recv(timeout=3)
 
 
 def test_a_websocket_without_a_token_is_401(gateway: GatewayProcess, worker: RecordingWorker) -> None:

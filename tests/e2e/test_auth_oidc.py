@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import parse_qs, parse_qsl, urlsplit
 
 import jwt
+import psutil
 import pytest
 import requests
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -483,6 +484,28 @@ def test_a_session_is_refreshed_once_however_many_ask(
         again = get(gateway.url("/bosses/x"), headers={"Cookie": old})
         assert again.status_code == 200
         assert "bokeh-gateway=" in again.headers["Set-Cookie"]
+
+
+def test_processes_refresh_a_session_together(provider: Provider, recording: RecordingWorker, tmp_path: Path) -> None:
+    """Requests with the old cookie come to both, one after the other and at once; each refresh token is used once."""
+    with start(recording, provider, tmp_path, refresh="1 s", trusted="processes = 2") as gateway:
+        first, second = movers(gateway)
+        session, _ = sign_in(gateway)
+        old = {"Cookie": cookie_header(session)}
+
+        def at(process: psutil.Process) -> int:
+            return get_through(gateway, process, "/page", old).status
+
+        for _ in range(2):
+            until = time.monotonic() + 1.1
+            wait_until(lambda until=until: time.monotonic() > until, "the session is old")  # type: ignore[misc]
+            with ThreadPoolExecutor(4) as threads:
+                assert list(threads.map(at, (first, second) * 2)) == [200] * 4
+        assert [at(process) for process in (second, first)] == [200, 200]
+        assert provider.refused == 0
+        assert provider.refreshes > 0
+        provider.blocked = True
+        wait_until(lambda: [at(process) for process in (second, first)] == [302, 302], "both refuse")
 
 
 def test_a_blocked_user_is_out_after_the_refresh(
