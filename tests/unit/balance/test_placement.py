@@ -12,7 +12,7 @@ from bokeh_gateway.balance.affinity import rendezvous
 from bokeh_gateway.balance.board import REQUESTS, Row
 from bokeh_gateway.balance.placement import PATIENCE, Placement, placement_key
 from bokeh_gateway.balance.pool import Pool, Worker
-from bokeh_gateway.balance.shared import Shared
+from bokeh_gateway.balance.shared import Shared, shared_size
 from bokeh_gateway.config.address import Address
 from bokeh_gateway.control.memory import shared_memory
 
@@ -187,7 +187,7 @@ def test_a_worker_on_trial_gets_one() -> None:
 
 def test_a_program_that_maps_the_same_memory_knows_the_same() -> None:
     """As after an upgrade."""
-    fd = shared_memory(1 << 24)
+    fd = shared_memory(shared_size(3, 2))
     gateway, later = Gateway(), Gateway()
     gateway.processes = [Placement(Shared(3, 2, fd).placements, gateway.shared.board, 0)]
     later.processes = [Placement(Shared(3, 2, fd).placements, later.shared.board, 1)]
