@@ -6,6 +6,7 @@ import json
 from typing import Any, Final
 
 from tornado.httpclient import HTTPError, HTTPRequest
+from tornado.iostream import UnsatisfiableReadError
 from tornado.simple_httpclient import SimpleAsyncHTTPClient
 
 MAX_BODY: Final = 1024 * 1024
@@ -64,7 +65,7 @@ class Fetcher:
             if answer.code == 599:
                 raise Unreachable(f"{where}: {answer.error}")
             document = json.loads(answer.body or b"null")
-        except (HTTPError, OSError) as error:
+        except (HTTPError, OSError, UnsatisfiableReadError) as error:  # the last: its head is too long
             raise Unreachable(f"{where}: {error}") from error
         except (ValueError, RecursionError) as error:
             if answer.code == 200:

@@ -106,8 +106,8 @@ def _read_jwk(entry: object) -> Key | None:
     public = {name: value for name, value in entry.items() if name not in ("d", "p", "q", "dp", "dq", "qi", "oth")}
     try:
         material = PyJWK.from_dict(public).key
-    except (PyJWTError, ValueError, TypeError, KeyError):
-        return None
+    except (PyJWTError, ValueError, TypeError, KeyError, NotImplementedError):
+        return None  # the last for an `alg` of `none`
     algorithms = _algorithms(material)
     said = entry.get("alg")
     if said is not None:

@@ -65,6 +65,9 @@ def test_a_jwks() -> None:
         {**RSA_JWK, "kid": "sign-only", "key_ops": ["sign"]},
         {"kty": "oct", "k": "c2VjcmV0", "kid": "secret"},
         {"kty": "RSA", "kid": "broken"},
+        {**RSA_JWK, "kid": "alg-none", "alg": "none"},
+        {**RSA_JWK, "kid": "alg-list", "alg": ["RS256"]},
+        {**EC_JWK, "kid": "no-text", "x": 5},
         "no object",
     ]
     found = {key.kid: key.algorithms for key in read_jwks({"keys": entries})}

@@ -26,6 +26,8 @@ class Signer:
         key = ec.generate_private_key(ec.SECP256R1()).public_key()
         self.good = json.dumps({"keys": [{**json.loads(ECAlgorithm.to_jwk(key)), "kid": "a"}]}).encode()
         self.status, self.body = 200, self.good
+        self.further: dict[str, str] = {}
+        """Header lines."""
         self.asked = 0
         listening, port = bind_unused_port()
         self.server = HTTPServer(self._answer)
@@ -36,7 +38,8 @@ class Signer:
         self.asked += 1
         assert request.connection is not None
         head = ResponseStartLine("HTTP/1.1", self.status, "")
-        request.connection.write_headers(head, HTTPHeaders({"Content-Length": str(len(self.body))}), self.body)
+        headers = HTTPHeaders({"Content-Length": str(len(self.body)), **self.further})
+        request.connection.write_headers(head, headers, self.body)
         request.connection.finish()
 
 
@@ -116,3 +119,15 @@ def test_what_is_no_jwks_changes_nothing(body: bytes) -> None:
         assert len(source.keys) == 1
 
     with_signer(case)
+
+
+def test_a_head_without_an_end_changes_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    async def case(signer: Signer, source: KeySource, _times: Times) -> None:
+        source.restore(json.loads(signer.good))
+        signer.further = {"X": "x" * 100_000}
+        await source.look_again()
+        assert len(source.keys) == 1
+
+    with caplog.at_level(logging.WARNING):
+        with_signer(case)
+    assert "the 1 known ones stay in use" in caplog.text
