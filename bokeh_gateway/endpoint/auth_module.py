@@ -18,7 +18,7 @@ from urllib.parse import urlencode, urljoin, urlsplit
 from bokeh.server.auth_provider import AuthModule
 from bokeh.server.views.auth_request_handler import AuthRequestHandler
 from tornado.httputil import HTTPMessageDelegate, HTTPServerRequest
-from tornado.web import Application, HTTPError, RequestHandler
+from tornado.web import Application, Finish, HTTPError, RequestHandler
 
 from bokeh_gateway.endpoint.auth_gate import Answer, Known
 from bokeh_gateway.endpoint.public_host import public_host
@@ -112,6 +112,8 @@ class ModuleMethod:
             return self._prepare(exchange, handler)
         try:
             return self._known(exchange, handler, handler.current_user)
+        except Finish as error:
+            return self._finish(exchange, handler, error)
         except Exception as error:  # noqa: BLE001  the module is anybody's code; failing, it lets nobody in
             return _failed(error)
         finally:
@@ -143,6 +145,8 @@ class ModuleMethod:
         try:
             await handler.prepare()  # type: ignore[no-untyped-call]
             return self._known(exchange, handler, handler.current_user)
+        except Finish as error:
+            return self._finish(exchange, handler, error)
         except Exception as error:  # noqa: BLE001  as above
             return _failed(error)
         finally:
@@ -154,7 +158,22 @@ class ModuleMethod:
         )
         return _Asked(self._applications[wanted.base], request)
 
+    @staticmethod
+    def _answered(exchange: Exchange) -> Deny | None:
+        """As a module may, by redirect() or finish(): then nobody else has anything to say to the request."""
+        if not exchange.opened:
+            return None
+        return Deny(500, "auth-module-answered", "the module answered the request itself", "[auth] module = ...")
+
+    def _finish(self, exchange: Exchange, handler: RequestHandler, error: Finish) -> Known:
+        if not exchange.opened:
+            handler.finish(*error.args)
+        return self._answered(exchange)
+
     def _known(self, exchange: Exchange, handler: RequestHandler, value: object) -> Known:
+        answered = self._answered(exchange)
+        if answered is not None:
+            return answered
         for morsel in getattr(handler, "_new_cookie", {}).values():
             exchange.more_lines += f"Set-Cookie: {morsel.OutputString(None)}\r\n".encode("latin-1", "replace")
         if not value:
@@ -189,6 +208,10 @@ def visible(exchange: Exchange) -> Pairs:
 
 class _Asked(AuthRequestHandler):
     """Stands for Bokeh's page handler when the module asks about a request."""
+
+    def __init__(self, application: Application, request: HTTPServerRequest) -> None:
+        super().__init__(application, request)
+        self._transforms: list[Any] = []  # as Tornado sets it before it calls a handler: without, it cannot answer
 
     def set_cookie(self, name: str, value: str | bytes, *args: Any, **kwargs: Any) -> None:
         super().set_cookie(name, value, *args, **_cookie_flags(self, kwargs))

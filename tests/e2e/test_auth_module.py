@@ -392,3 +392,39 @@ def test_a_module_like_the_examples(
         assert '"Ada' not in gateway.stdout.replace("\\x22", '"')
         out = session.get(gateway.url(f"{prefix}/logout"), headers=headers, timeout=GENEROUS)
         assert out.url.startswith(gateway.url(f"{prefix}/login?next="))
+
+
+ANSWERING = """
+from tornado.web import Finish
+
+login_url = "/login"
+
+
+{define} get_user{suffix}(request_handler):
+    wish = request_handler.get_argument("wish", "")
+    if wish == "redirect":
+        request_handler.set_cookie("asked", "1")
+        request_handler.redirect("/elsewhere")
+    elif wish == "finish":
+        request_handler.set_status(418)
+        request_handler.finish("no")
+    elif wish == "raise":
+        request_handler.set_status(410)
+        raise Finish("gone")
+    else:
+        return "ada"
+"""
+
+
+@pytest.mark.parametrize(("define", "suffix"), [("def", ""), ("async def", "_async")], ids=["plain", "async"])
+def test_a_module_may_answer_itself(workers: list[BokehWorker], tmp_path: Path, define: str, suffix: str) -> None:
+    """As its handler could behind Bokeh; nothing reaches a worker, and the connection goes on."""
+    module = ANSWERING.format(define=define, suffix=suffix)
+    with start(workers, tmp_path, module) as gateway, http_session() as session:
+        found = [
+            session.get(gateway.url(f"/recorder?wish={wish}"), allow_redirects=False, timeout=GENEROUS)
+            for wish in ("redirect", "finish", "raise", "")
+        ]
+        assert [answer.status_code for answer in found] == [302, 418, 410, 200]
+        assert (found[0].headers["Location"], found[0].cookies["asked"]) == ("/elsewhere", "1")
+        assert (found[1].text, found[2].text) == ("no", "gone")
