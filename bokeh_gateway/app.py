@@ -250,7 +250,11 @@ class GatewayApp:
         for key, address, tls in wanted:
             listener = known.get((tls, address))
             if listener is None:
-                listener = Listener(key, address, tls=tls, sockets=self._take_activated(address))
+                other = known.get((not tls, address))
+                if other is not None and not address.unix and all(at != address or t is tls for _, at, t in wanted):
+                    listener = other.turned()
+                else:
+                    listener = Listener(key, address, tls=tls, sockets=self._take_activated(address))
                 made.append(listener)
             listeners.append(listener)
         for listener in listeners:
@@ -662,6 +666,7 @@ class GatewayApp:
             listeners = self._listen(config, self._listeners, made)
             metrics = self._listen_metrics(config, made)
             plan = self._pools.plan(config)
+            self._check_room(config)
         except (ConfigErrors, ConfigError, GatewayError) as error:
             for listener in made:
                 listener.remove()
@@ -718,6 +723,15 @@ class GatewayApp:
         for member in leaving:
             self._processes.retire(member, config.timeouts.reload_linger, "[timeouts] reload_linger")
 
+    def _check_room(self, config: Config) -> None:
+        """Raises:
+        ConfigError: there would be too many processes.
+        """
+        count = self._process_count(config)
+        shortage = self._processes.shortage(count) if count != self._processes.shape.count else None
+        if shortage is not None:
+            raise ConfigError("gateway.processes", count, f"no change now: {shortage}")
+
     def _without_fixed(self, config: Config) -> Config:
         """`config` with what only a restart can change left as it is."""
         old = self._config.gateway
@@ -772,11 +786,19 @@ class GatewayApp:
 
     async def upgrade_now(self) -> str | None:
         """Why it could not be done, and nothing was changed; does not return when it could."""
-        why = await trial()
+        listeners = [*self._listeners, *self._metrics_listeners]
+        held = {
+            "listen": [str(listener.address) for listener in listeners],
+            "control": str(self._control.path) if self._control is not None else None,
+        }
+        why = await trial(held)
         if why is None:
             if self._reloading is not None:
                 await asyncio.wait([self._reloading])
             await self._processes.all_ready()
+            why = self._processes.shortage(self._process_count(self._config))
+        if why is None and self._stopping.done():
+            why = "the gateway stops"
         if why is None and self._deploys.under_way:
             why = f"a deploy of pool {', '.join(self._deploys.under_way)} is under way"
         if why is None:

@@ -28,11 +28,12 @@ from bokeh_gateway.config.schema import Config
 from bokeh_gateway.control.control_path import control_path
 from bokeh_gateway.control.names import name_problems
 from bokeh_gateway.control.selftest import HopFailed, check_url
-from bokeh_gateway.control.upgrade import TRIAL, State, inherited
+from bokeh_gateway.control.upgrade import Held, State, inherited, tried
 from bokeh_gateway.control.watch import for_development
-from bokeh_gateway.errors import ConfigErrors
+from bokeh_gateway.errors import ConfigError, ConfigErrors, GatewayError
 from bokeh_gateway.observe.logging_setup import configure
 from bokeh_gateway.policy.password import BadHash, argon2_hash, scrypt_hash
+from bokeh_gateway.trial import try_start
 
 log = logging.getLogger("bokeh_gateway")
 
@@ -227,8 +228,9 @@ def _run(read_file: Callable[[], Config], config_file: Path | None = None, *, wa
     except ConfigErrors as errors:
         click.echo(str(errors), err=True)
         return 2
-    if os.environ.pop(TRIAL, ""):
-        return _try(config)
+    held = tried(os.environ)
+    if held is not None:
+        return _try(config, config_file, held)
     handler = configure(config.log.level)
     try:
         left = inherited(os.environ)
@@ -245,10 +247,12 @@ def _run(read_file: Callable[[], Config], config_file: Path | None = None, *, wa
         handler.writer.close()
 
 
-def _try(config: Config) -> int:
+def _try(config: Config, config_file: Path | None, held: Held) -> int:
     """Whether the gateway would run, as far as can be seen while another one does; 0 or 2."""
-    for mistake in checks.root_workers(config):
-        click.echo(str(mistake), err=True)
+    try:
+        uvloop.run(try_start(config, config_file, held))
+    except (ConfigErrors, ConfigError, GatewayError) as errors:
+        click.echo(str(errors), err=True)
         return 2
     return 0
 

@@ -14,7 +14,7 @@ import socket
 import stat
 import sys
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
@@ -42,8 +42,8 @@ def check_environment(config: Config, *, bind: bool = True) -> list[ConfigError]
     return [
         *(check_tls(config.tls) if config.tls else ()),
         *root_workers(config),
-        *_listeners(config, bind),
-        *_folders(config),
+        *listen_problems(config, bind=bind),
+        *folder_problems(config),
         *_programs(config),
         *(error for name, pool in config.pool.items() if pool.serve for error in _apps(name, pool)),
     ]
@@ -96,8 +96,11 @@ def find_program(name: str, path: str | None = None, python: str | None = None) 
     return found
 
 
-def _listeners(config: Config, bind: bool) -> Iterator[ConfigError]:
+def listen_problems(config: Config, *, bind: bool = True, held: Container[str] = ()) -> Iterator[ConfigError]:
+    """Addresses that cannot be listened on.  `held`: as text, those that the gateway has already."""
     for key, address in listen_addresses(config):
+        if str(address) in held:
+            continue
         problem = _unix_problem(address.unix) if address.unix else None
         if bind and not problem:
             problem = _taken(address.unix) if address.unix else _tcp_problem(address)
@@ -156,7 +159,8 @@ def _taken(path: str) -> str | None:
     return "a socket of its own: another process serves this one" if served else None
 
 
-def _folders(config: Config) -> Iterator[ConfigError]:
+def folder_problems(config: Config) -> Iterator[ConfigError]:
+    """Folders and files that are not there, or cannot be written."""
     for index, route in enumerate(config.route):
         if route.static and not route.static.is_dir():
             yield ConfigError(f"route[{index}].static", str(route.static), "a folder that exists")

@@ -239,7 +239,7 @@ class Pools:
             if not settings.serve:
                 continue
             present = self._present(name)
-            if present is not None and present.launches:
+            if present is not None and present.launches and not present.leaving:
                 wanted = [self._launch(config, name, *seat(worker.name)) for worker in present.workers]
                 if wanted == present.launches and name != anew:
                     continue
@@ -288,7 +288,7 @@ class Pools:
         supervisor = self._new_group(name, settings, plan, self._event).supervisor
         assert supervisor is not None
         if earlier:
-            self._spawn(self._succeed(supervisor, earlier, linger))
+            self._spawn(self._succeed(self._groups[name][-1], supervisor, earlier, linger))
         return supervisor
 
     def _new_group(
@@ -343,14 +343,21 @@ class Pools:
             await group.supervisor.stop(WORKER_GRACE)
         self._remove(group)
 
-    async def _succeed(self, supervisor: Supervisor, earlier: Sequence[Group], linger: float) -> None:
+    async def _succeed(self, group: Group, supervisor: Supervisor, earlier: Sequence[Group], linger: float) -> None:
         """The earlier generation serves until the new one can."""
         if not await supervisor.settled():
-            log.error("no worker of the new generation got ready; the earlier one serves until one does")
-            while not any(state == EventKind.READY for state in supervisor.states.values()):  # noqa: ASYNC110
+            if group.leaving:  # a later reload
+                return
+            log.error(
+                "pool %s: no worker of generation %d got ready; the earlier one serves until one does",
+                *(group.pool, group.generation),
+            )
+            while not any(state == EventKind.READY for state in supervisor.states.values()):
+                if group.leaving:
+                    return
                 await asyncio.sleep(LOOK_AGAIN)
-        for group in earlier:
-            self._leave(group, linger)
+        for before in earlier:
+            self._leave(before, linger)
         self._changed()
 
     def _servers(self, name: str, settings: PoolSettings, linger: float) -> None:
@@ -560,7 +567,7 @@ class Pools:
         for groups in self._groups.values():
             earlier = [group for group in groups[:-1] if not group.leaving]
             if earlier and groups[-1].supervisor is not None:
-                self._spawn(self._succeed(groups[-1].supervisor, earlier, linger))
+                self._spawn(self._succeed(groups[-1], groups[-1].supervisor, earlier, linger))
         self._regroup()
         return supervisors
 

@@ -73,6 +73,8 @@ class Processes:
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
         self._failures = 0
+        self._starting: dict[int, int] = {}
+        """Rows of the processes that are being started, by slot: nobody else is to take either."""
         self._ever_ready = False
         self.failed: Final[asyncio.Future[None]] = self._loop.create_future()
         self._retired = Metrics()
@@ -106,8 +108,35 @@ class Processes:
                 return
             await asyncio.wait(waiting, timeout=0.05) if waiting else await asyncio.sleep(0.05)
 
+    def shortage(self, count: int) -> str | None:
+        """Why so many cannot be started beside all that there are; None: they can."""
+        if len(self.members) + len(self._starting) + count <= ROWS:
+            return None
+        leaving = len(self.members) - len(self.active)
+        return (
+            f"{leaving} gateway processes of earlier reloads or upgrades still keep WebSockets, and there is room for "
+            f"{ROWS} in all ([timeouts] reload_linger ends them)"
+        )
+
+    def _free_row(self) -> int | None:
+        taken = {*self._starting.values(), *(member.row for member in self.members)}
+        return next((row for row in range(ROWS) if row not in taken), None)
+
     async def _start_one(self, slot: int) -> None:
-        row = next(row for row in range(ROWS) if all(member.row != row for member in self.members))
+        if slot in self._starting or any(member.slot == slot for member in self.members):
+            return  # a reload and the end of a process may both want it
+        row = self._free_row()
+        if row is None:
+            log.error("no gateway process could be started: %s", self.shortage(1))
+            self._again(slot)
+            return
+        self._starting[slot] = row
+        try:
+            await self._start_at(slot, row)
+        finally:
+            del self._starting[slot]
+
+    async def _start_at(self, slot: int, row: int) -> None:
         box: list[Member] = []
 
         def receive(kind: str, payload: Payload, _fds: list[int]) -> None:
@@ -119,6 +148,9 @@ class Processes:
         except OSError as error:
             log.error("no gateway process could be started: %s", error)
             self._again(slot)
+            return
+        if self._stopping or slot >= self.shape.count:  # a reload wants fewer by now
+            handle.kill()
             return
         member = Member(slot, row, handle, self._loop.create_future(), began)
         box.append(member)

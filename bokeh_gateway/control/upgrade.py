@@ -4,12 +4,14 @@ Nobody has to be adopted by a stranger: workers and gateway processes stay child
 end when it is killed, and a service manager sees the same main process.  What the new program needs to know goes
 through memory that survives `exec`, as plain values only: the two programs may be of different versions.
 
-A trial run of the new program on the same configuration comes first; one that fails changes nothing.
+A trial run of the new program on the same configuration comes first; one that fails changes nothing.  It does all that
+the start does and that can be undone: after `exec` there is no way back, and what does not start ends every worker.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 import pickle
@@ -23,11 +25,14 @@ from bokeh_gateway.control.memory import shared_memory
 log = logging.getLogger(__name__)
 
 State = dict[str, Any]
+Held = dict[str, Any]
+"""What a gateway that runs has and its next program need not get: `listen`, addresses as text, and `control`, the path
+of its socket or None."""
 
 STATE: Final = "BOKEH_GATEWAY_STATE"
 """Environment variable: the descriptor of the state, for the program that is executed."""
 TRIAL: Final = "BOKEH_GATEWAY_TRIAL"
-"""Environment variable: only say whether the gateway could run."""
+"""Environment variable: only say whether the gateway could run.  Its value is what `tried` reads."""
 FORMAT: Final = 1
 """Of the state; a program that does not know it starts afresh, and loses nothing but sessions."""
 TRIAL_TIME: Final = 60.0
@@ -42,9 +47,9 @@ def command() -> list[str]:
     return [sys.executable, *sys.orig_argv[1:]]
 
 
-async def trial() -> str | None:
+async def trial(held: Held) -> str | None:
     """Whether the program, as it is on disk now, could run; else why not."""
-    env = {**os.environ, TRIAL: "1"}
+    env = {**os.environ, TRIAL: json.dumps(held)}
     try:
         process = await asyncio.create_subprocess_exec(
             *command(),
@@ -66,6 +71,15 @@ async def trial() -> str | None:
         return None
     last = said.decode("utf-8", "replace").strip().splitlines()[-3:]
     return f"its trial ended with status {process.returncode}: {' | '.join(last)}"
+
+
+def tried(environ: MutableMapping[str, str]) -> Held | None:
+    """What the gateway holds that asks for a trial; None: this is no trial."""
+    text = environ.pop(TRIAL, "")
+    if not text:
+        return None
+    found = json.loads(text)
+    return found if isinstance(found, dict) else {}  # an earlier version says "1"
 
 
 def execute(state: State, descriptors: Iterable[int]) -> None:

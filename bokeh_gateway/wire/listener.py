@@ -57,6 +57,12 @@ class Listener:
         self.proxied = ""
         self._serving: list[asyncio.Server | Door] = []
 
+    def turned(self) -> Listener:
+        """The same sockets, for TLS where these were for plain connections, or the other way round.  Not for unix ones,
+        whose file is removed with their listener."""
+        sockets = [bound.dup() for bound in self.sockets]
+        return Listener("", self.address, tls=not self.tls, sockets=sockets, families=self.families)
+
     def share(self, processes: int) -> None:
         """Makes a socket for each of so many processes; never fewer than there are."""
         first = self.sockets[0]

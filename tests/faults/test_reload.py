@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import ssl
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -225,3 +226,42 @@ def test_tl09_a_certificate_replaced_by_a_broken_one_keeps_the_old(echo, tmp_pat
         Path(pair.keyfile).write_bytes(Path(fresh.keyfile).read_bytes())
         gateway.reload()
         wait_until(lambda: fingerprint(gateway.tls_port) != first, "the new certificate is shown")
+
+
+def test_a_pool_that_was_taken_away_and_is_put_back_serves_while_its_old_sessions_go_on(echo, tmp_path):
+    text = config(echo, more=demo())
+    with Reloaded(text, tmp_path) as gateway, view_page(gateway.url("/template")) as view:
+        old = gateway.workers()
+        gateway.reload(text.replace(demo(), ""))
+        gateway.reload(text)
+        assert get(gateway.url("/template")).status_code == 200
+        view.socket.pull_document()
+        assert old.keys() < gateway.workers().keys(), "a new worker beside the one that ends with its session"
+
+
+def test_a_generation_that_is_given_up_before_it_got_ready_is_no_error(echo, tmp_path):
+    text = config(echo, more=demo())
+    with Reloaded(text, tmp_path) as gateway:
+        gateway.reload(text.replace("args = []", 'args = ["--log-level=debug"]'))
+        gateway.reload(text.replace(demo(), ""))
+        gateway.wait_for_output("gone, others took their place: demo/1#2")
+        gateway.reload(text)
+        assert get(gateway.url("/template")).status_code == 200
+        assert "got ready" not in gateway.stderr
+
+
+def test_a_port_moves_from_plain_connections_to_tls(echo, tmp_path):
+    certificate = make_certificate(tmp_path, "localhost")
+    files = f'certfile = "{certificate.certfile}"\nkeyfile = "{certificate.keyfile}"\nredirect_http = false\n'
+    text = config(echo, processes=2)
+    port, other = free_port(), free_port()
+    before = text.replace("[pool.echo]", f'[tls]\nlisten = ["127.0.0.1:{other}"]\n{files}[pool.echo]')
+    before = before.replace("listen = [", f'listen = ["127.0.0.1:{port}", ', 1)
+    after = before.replace(f'"127.0.0.1:{port}", ', "").replace(str(other), str(port))
+    with Reloaded(before, tmp_path) as gateway:
+        assert get(f"http://localhost:{port}/").status_code == 426
+        assert "in force" in gateway.reload(after)
+        with socket.create_connection(("127.0.0.1", port)) as plain:
+            certificate.client.wrap_socket(plain, server_hostname="localhost").close()
+        assert "in force" in gateway.reload(before)
+        assert get(f"http://localhost:{port}/").status_code == 426

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,6 +14,8 @@ import pytest
 
 from tests.faults.test_reload import COUNT, Reloaded, config, demo
 from tests.support.bokeh_client import get, view_page
+from tests.support.certificates import make_certificate
+from tests.support.ports import free_port
 from tests.support.scrape import total
 from tests.support.talkers import EchoServer, Talkers
 from tests.support.waiting import wait_until
@@ -127,3 +130,46 @@ def test_a_program_that_cannot_run_changes_nothing(echo, tmp_path):
         assert "gateway.listen" in gateway.stderr
         assert get(gateway.url()).status_code != 503
         gateway.config_path.write_text(gateway.text)
+
+
+def test_a_configuration_that_cannot_be_used_changes_nothing(echo, tmp_path):
+    """The file is well-formed, but what it names is not there: after the `exec` it would be too late to see that."""
+    certificate = make_certificate(tmp_path, "localhost")
+    files = f'certfile = "{certificate.certfile}"\nkeyfile = "{certificate.keyfile}"\n'
+    text = config(echo, more=f'[tls]\nlisten = ["127.0.0.1:{free_port()}"]\n{files}redirect_http = false\n')
+    good = certificate.certfile.read_bytes()
+    with Reloaded(text, tmp_path) as gateway, socket.create_server(("127.0.0.1", 0)) as taken:
+
+        def refused(why: str) -> None:
+            before = gateway.stderr.count("upgrade: nothing was changed")
+            gateway.signal(signal.SIGUSR2)
+            wait_until(lambda: gateway.stderr.count("upgrade: nothing was changed") > before, gateway.report())
+            assert why in gateway.stderr.splitlines()[-1]
+            assert get(gateway.url()).status_code == 426
+
+        certificate.certfile.write_bytes(b"not a certificate")
+        refused(str(certificate.certfile))
+        certificate.certfile.write_bytes(good)
+        gateway.config_path.write_text(
+            text.replace("listen = [", f'listen = ["127.0.0.1:{taken.getsockname()[1]}", ', 1)
+        )
+        refused("already in use")
+        gateway.config_path.write_text(text + '[log]\naccess = "/nowhere/access.log"\n')
+        refused("log.access")
+        gateway.config_path.write_text(text.replace("processes = 1", 'processes = 1\nuser = "nobody-by-that-name"'))
+        refused("gateway.user")
+        gateway.config_path.write_text(text)
+        upgrade(gateway)
+        assert get(gateway.url()).status_code == 426
+
+
+def test_a_stop_during_the_trial_stops(echo, tmp_path):
+    with Reloaded(config(echo).replace('drain = "1 s"', 'drain = "20 s"'), tmp_path) as gateway:
+        with Talkers(gateway.url("/talk").replace("http", "ws"), 1):
+            gateway.signal(signal.SIGUSR2)
+            wait_until(lambda: gateway.command[1:] in [p.cmdline()[1:] for p in gateway.processes()[1:]], "a trial")
+            gateway.signal(signal.SIGTERM)
+            gateway.wait_for_output("upgrade: nothing was changed: the gateway stops")
+        assert gateway.wait_exit() == 0
+        assert "executed anew" not in gateway.stderr
+        gateway.start()
