@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -33,8 +34,21 @@ def upgrade(gateway: Reloaded) -> None:
     wait_until(lambda: gateway.stderr.count("upgrade: version") > before, f"the new program runs\n{gateway.report()}")
 
 
+def commands(gateway: Reloaded) -> dict[int, list[str]]:
+    """Of the gateway's own processes, less one that has just ended."""
+    found: dict[int, list[str]] = {}
+    for process in gateway.processes():
+        with contextlib.suppress(psutil.NoSuchProcess):  # zombies included
+            found[process.pid] = process.cmdline()
+    return found
+
+
 def movers(gateway: Reloaded) -> set[int]:
-    return {p.pid for p in gateway.processes() if "bokeh_gateway.process" in " ".join(p.cmdline())}
+    return {pid for pid, command in commands(gateway).items() if "bokeh_gateway.process" in command}
+
+
+def trials(gateway: Reloaded) -> set[int]:
+    return {pid for pid, command in commands(gateway).items() if command[1:] == gateway.command[1:]} - {gateway.pid}
 
 
 def test_an_upgrade_keeps_workers_sessions_and_websockets(echo, tmp_path):
@@ -167,7 +181,7 @@ def test_a_stop_during_the_trial_stops(echo, tmp_path):
     with Reloaded(config(echo).replace('drain = "1 s"', 'drain = "20 s"'), tmp_path) as gateway:
         with Talkers(gateway.url("/talk").replace("http", "ws"), 1):
             gateway.signal(signal.SIGUSR2)
-            wait_until(lambda: gateway.command[1:] in [p.cmdline()[1:] for p in gateway.processes()[1:]], "a trial")
+            wait_until(lambda: trials(gateway), "the trial")
             gateway.signal(signal.SIGTERM)
             gateway.wait_for_output("upgrade: nothing was changed: the gateway stops")
         assert gateway.wait_exit() == 0
