@@ -24,7 +24,6 @@ from bokeh_gateway.wire.upstream import Link, Upstream
 if TYPE_CHECKING:
     from bokeh_gateway.config.auth import Forward
     from bokeh_gateway.http.answer import AnswerHead
-    from bokeh_gateway.http.head import Pairs
     from bokeh_gateway.wire.exchange import Exchange
     from bokeh_gateway.wire.sweep import Sweep
 
@@ -84,7 +83,7 @@ class Question:
         self.done: asyncio.Future[AnswerHead] = loop.create_future()
         self._head: AnswerHead | None = None
 
-    def answer_interim(self, status: int, pairs: Pairs) -> None:
+    def answer_interim(self, head: AnswerHead) -> None:
         pass
 
     def answer_head(self, head: AnswerHead) -> None:

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from bokeh_gateway.endpoint.fleet import Fleet
     from bokeh_gateway.endpoint.router import Mount
     from bokeh_gateway.http.answer import AnswerHead
-    from bokeh_gateway.http.head import Pairs
     from bokeh_gateway.wire.exchange import Exchange
     from bokeh_gateway.wire.upstream import Link, Upstream
 
@@ -90,7 +89,7 @@ class Proxy(HTTPMessageDelegate):
 
     def begin(self) -> None:
         """The head has been read: finds a worker and sends it on.  If `exchange.finished`, no body follows."""
-        if not self._whole and not self.exchange.head.has_body:
+        if not self._whole and (self.exchange.finished or not self.exchange.head.has_body):
             self._whole = True
         worker = self._choose()
         if worker is None:
@@ -294,9 +293,9 @@ class Proxy(HTTPMessageDelegate):
 
     # From the worker.
 
-    def answer_interim(self, status: int, pairs: Pairs) -> None:
+    def answer_interim(self, head: AnswerHead) -> None:
         self._safe = False
-        self.exchange.interim(status, [b"%b: %b\r\n" % pair for pair in pairs])
+        self.exchange.interim(head.status, head.plain)
 
     def answer_head(self, head: AnswerHead) -> None:
         exchange = self.exchange

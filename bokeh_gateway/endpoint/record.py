@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 GONE: Final = 499
 """nginx's status for a client that went away before the answer."""
 MOST_AGENTS: Final = 1024
+PATH_LENGTH: Final = 200
+"""Characters of the path of a request that could not be read, in the own log."""
 TOGETHER: Final = 64
 """Exchanges that are written at once."""
 
@@ -107,10 +109,16 @@ class Recorder:
         self.flush()  # lines stand in the order of the ends
         self._metrics.exchange(bad.status, 0, 0)
         self._metrics.refusals.add(bad.reason, "")
-        log.warning("refused %s: %d: %s", connection.remote_ip, bad.status, bad.detail)
+        client = connection.remote_ip
+        method, target, minor = connection.first_line
+        path = target.partition(b"?")[0]
+        asked = f" {method.decode('latin-1')} {path[:PATH_LENGTH].decode('latin-1')}" if path else ""
+        if len(path) > PATH_LENGTH:
+            asked += "..."
+        log.warning("refused %s%s: %d: %s", client, asked, bad.status, bad.detail)
         if self.access is not None:
             self.access.exchange(
-                time(), connection.remote_ip, "", b"", b"", 1, bad.status, 0, 0, 0.0, None, None, "", bad.reason, b""
+                time(), client, "", method, target, minor, bad.status, 0, 0, 0.0, None, None, "", bad.reason, b""
             )
 
     def opened(self, exchange: Exchange) -> Opening:

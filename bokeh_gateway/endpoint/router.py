@@ -83,7 +83,7 @@ class Router:
 
 def has_dot_segments(path: bytes) -> bool:
     """Whether `.` or `..` stands as a segment, plain or encoded: browsers resolve these before they send."""
-    if b"/." not in path and b"%" not in path:
+    if b"/." not in path and b"%" not in path and b"\\" not in path:
         return False
     return _DOTS.search(path) is not None or _DOTS.search(unquote_to_bytes(path).replace(b"\\", b"/")) is not None
 

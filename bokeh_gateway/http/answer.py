@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from typing import Final, NamedTuple
 
-from bokeh_gateway.http.head import Kinds, Pairs
+from bokeh_gateway.http.head import KEPT_WHEN_NOMINATED, Kinds, Pairs, without_nominated
 
 _LENGTH: Final = 1
 _CODING: Final = 2
@@ -43,6 +43,10 @@ _SPECIAL: Final[dict[bytes, int]] = {
     b"sec-websocket-extensions": _EXTENSIONS,
 }
 _KINDS: Final = Kinds(_SPECIAL, lambda _name: _PLAIN)
+
+
+_REASON: Final = bytes(c for c in range(256) if c == 9 or (c >= 0x20 and c != 0x7F))
+"""What may stand behind a status."""
 
 
 class BadAnswer(ValueError):
@@ -82,8 +86,12 @@ class AnswerHead:
         """Reads `pairs` once.
 
         Raises:
-            BadAnswer: repeated or contradicting framing.
+            BadAnswer: no status, or repeated or contradicting framing.
         """
+        if status < 100:
+            raise BadAnswer("a status below 100")
+        if reason.translate(None, _REASON):
+            raise BadAnswer("a control character in its first line")
         self.status = status
         self.reason = reason
         self.minor = minor
@@ -97,6 +105,7 @@ class AnswerHead:
         self.accept = b""
         self.extensions = b""
         plain: list[bytes] = []
+        nominated: set[bytes] = set()
         kinds = _KINDS
         for name, value in pairs:
             kind = kinds[name]
@@ -113,7 +122,7 @@ class AnswerHead:
                 self.cache_control = True
                 plain += (name, b": ", value, b"\r\n")
             elif kind == _CONNECTION:
-                self._set_connection(value)
+                nominated |= self._set_connection(value)
             elif kind == _CODING:
                 if self.chunked or value.strip(b" \t").lower() != b"chunked":
                     raise BadAnswer("a transfer coding other than chunked, alone")
@@ -132,14 +141,15 @@ class AnswerHead:
             raise BadAnswer("both Content-Length and Transfer-Encoding")
         if self.chunked and minor == 0:
             raise BadAnswer("Transfer-Encoding in HTTP/1.0")
-        self.plain = plain
+        self.plain = plain if nominated <= KEPT_WHEN_NOMINATED else without_nominated(plain, nominated)
 
-    def _set_connection(self, value: bytes) -> None:
+    def _set_connection(self, value: bytes) -> set[bytes]:
         tokens = {token.strip(b" \t").lower() for token in value.split(b",")}
         if b"close" in tokens:
             self.keep_alive = False
         elif b"keep-alive" in tokens:
             self.keep_alive = True
+        return tokens
 
 
 class _Line(NamedTuple):

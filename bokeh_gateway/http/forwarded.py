@@ -255,7 +255,7 @@ def resolve(
 def valid_host(value: bytes) -> bool:
     """Whether `value` is `host[:port]` of RFC 3986: a name, IPv4 or [IPv6]; no user, path, comma or space.
 
-    An empty port is one ("localhost:"), port 0 and an empty host are not.
+    An empty port is one ("localhost:"), port 0, an empty host and an empty label are not.
     """
     known = _hosts.get(value)
     if known is None:
@@ -286,6 +286,8 @@ def _is_host(value: bytes) -> bool:
     if found is None:
         return False
     name, port = found["name"], found["port"]
+    if name.startswith(b".") or b".." in name:
+        return False
     if name.startswith(b"[") and _address(name[1:-1].decode("ascii")) is None:
         return False
     return not port or 0 < int(port) <= 65535

@@ -16,6 +16,9 @@ from bokeh_gateway.http.forwarded import MAX_HOPS, STRIPPED, valid_host
 Pairs = list[tuple[bytes, bytes]]
 """Header lines as received: name, value."""
 
+MINOR: Final = {"1.1": 1, "1.0": 0}
+"""The versions of HTTP that are spoken."""
+
 ABSURD_LENGTH: Final = 1 << 40
 """A declared body of 1 TiB or more is refused even where `[limits] body_size` is "none"."""
 
@@ -94,7 +97,7 @@ _USUAL_CONNECTION: Final = frozenset(
         b"Upgrade, keep-alive",
     }
 )
-_KEPT_WHEN_NOMINATED: Final = frozenset(
+KEPT_WHEN_NOMINATED: Final = frozenset(
     {b"host", b"content-length", b"transfer-encoding", b"close", b"keep-alive", b"upgrade"}
 )
 
@@ -306,14 +309,8 @@ class RequestHead:
             self.keep_alive = True
         if b"upgrade" in tokens and upgrade:
             self.upgrade = upgrade.strip(b" \t").lower()
-        if connection not in _USUAL_CONNECTION and not tokens <= _KEPT_WHEN_NOMINATED:
-            self._drop_nominated(tokens - _KEPT_WHEN_NOMINATED)
-
-    def _drop_nominated(self, names: set[bytes]) -> None:
-        plain = self.plain
-        self.plain = [
-            piece for at in range(0, len(plain), 4) if plain[at].lower() not in names for piece in plain[at : at + 4]
-        ]
+        if connection not in _USUAL_CONNECTION and not tokens <= KEPT_WHEN_NOMINATED:
+            self.plain = without_nominated(self.plain, tokens)
 
     def get(self, name: bytes) -> bytes | None:
         """The first value of the header with this lower-case name."""
@@ -363,6 +360,12 @@ def _is_key(key: bytes) -> bool:
         return len(key) == 24 and len(a2b_base64(key, strict_mode=True)) == 16
     except Base64Error:
         return False
+
+
+def without_nominated(plain: list[bytes], tokens: set[bytes]) -> list[bytes]:
+    """The lines that a Connection header with these lower-case tokens lets go on."""
+    names = tokens - KEPT_WHEN_NOMINATED
+    return [piece for at in range(0, len(plain), 4) if plain[at].lower() not in names for piece in plain[at : at + 4]]
 
 
 def _without_default_port(authority: bytes, scheme: bytes) -> bytes:

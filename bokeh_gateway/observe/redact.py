@@ -72,7 +72,7 @@ _MESSAGE_HINT: Final = re.compile(
 
 def redact(text: str) -> str:
     """`text`, a request target or URL, with every secret in it replaced by `***`."""
-    if "?" not in text and "eyJ" not in text and "@" not in text:
+    if "?" not in text and "#" not in text and "eyJ" not in text and "@" not in text:
         return text
     return _redact(text)
 
@@ -92,7 +92,7 @@ def redact_message(text: str) -> str:
 
 
 def _may_name_secret(raw: bytes) -> bool:
-    query = raw.partition(b"?")[2].lower()
+    query = (raw if b"#" in raw else raw.partition(b"?")[2]).lower()
     return bool(query) and (b"%" in query or any(part in query for part in _PARTS))
 
 

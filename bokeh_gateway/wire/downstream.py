@@ -165,6 +165,11 @@ class Downstream(asyncio.Protocol):
         return False
 
     @property
+    def first_line(self) -> tuple[bytes, bytes, int]:
+        """Of a request that could not be read: method, target and minor version, as far as they came."""
+        return self._reader.first_line()
+
+    @property
     def arriving(self) -> bool:
         """Whether it counts, and has no transport of its own yet."""
         return self.state == ARRIVING
@@ -394,7 +399,7 @@ class Downstream(asyncio.Protocol):
         else:
             exchange.keep = False
             detail = f"The gateway could not handle this request; its log says why, as error {number}."
-            headers, body = self.edge.explain(500, detail, "")
+            headers, body = self.edge.explain(500, detail, "", exchange.head.get(b"accept") or b"")
             exchange.respond(500, headers, body)
 
     def answered(self, exchange: Exchange) -> None:
@@ -559,12 +564,12 @@ class Downstream(asyncio.Protocol):
             if exchange.opened:
                 exchange.abort()
                 return
-            headers, body = self.edge.explain(bad.status, bad.detail, "")
+            headers, body = self.edge.explain(bad.status, bad.detail, "", exchange.head.get(b"accept") or b"")
             exchange.keep = False
             exchange.respond(bad.status, bad.headers + headers, body)
             return
         self.edge.on_bad_head(self, bad)
-        headers, body = self.edge.explain(bad.status, bad.detail, "")
+        headers, body = self.edge.explain(bad.status, bad.detail, "", self._reader.accept)
         self.out += (
             b"HTTP/1.1 %d %b\r\n" % (bad.status, reason_phrase(bad.status)),
             self.answer_lines,

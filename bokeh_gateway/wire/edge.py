@@ -48,8 +48,8 @@ class Edge:
     sweep: Sweep
     on_done: Callable[[Exchange], None]
     """Called once for each exchange when its answer has ended, well or not."""
-    explain: Callable[[int, str, str], tuple[bytes, bytes]]
-    """Status, detail and setting become header lines and body of a refusal."""
+    explain: Callable[[int, str, str, bytes], tuple[bytes, bytes]]
+    """Status, detail, setting and the client's Accept become header lines and body of a refusal."""
     on_bad_head: Callable[[Downstream, BadHead], None]
     """Called for each request that could not be read."""
     on_error: Callable[[str], None] = lambda _kind: None

@@ -12,13 +12,16 @@ from typing import Final
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
 from bokeh_gateway.config.schema import Limits
-from bokeh_gateway.http.head import BadHead, Pairs, RequestHead
+from bokeh_gateway.http.head import MINOR, BadHead, Pairs, RequestHead
 
 OVERHEAD: Final = 16 * 1024
 """Bytes of chunk extensions and trailers, beyond what is usual beside the data, that are still read."""
 CHUNK_COST: Final = 12
 """Bytes around a chunk's data that are usual: a size of up to eight digits, and two line ends."""
-_MINOR: Final = {"1.1": 1, "1.0": 0}
+SIZE_DIGITS: Final = 10
+"""Hexadecimal digits of a chunk's size: more are 1 TiB, which is refused as such a Content-Length is."""
+_SIZE_LINE: Final = 32
+"""Bytes before a piece of a chunked body that are kept, in case that the line of a size began there."""
 OVERSIZE_READ: Final = 1 << 20
 """How far a header that is refused anyway is read on, to be able to say its size."""
 BLANK_LINES: Final = 4
@@ -42,9 +45,11 @@ class RequestReader:
     """
 
     __slots__ = (
+        "_before",
         "_blank",
         "_body_left",
         "_has_head",
+        "_in_chunk",
         "_last",
         "_last_lines",
         "_last_pairs",
@@ -77,6 +82,8 @@ class RequestReader:
         self._has_head = False
         self._body_left = 0
         self._overhead = 0
+        self._in_chunk = -1
+        self._before = b""
         self._tail = b""
         self._upgraded = False
         self._last: RequestHead | None = None
@@ -182,7 +189,13 @@ class RequestReader:
 
     def on_body(self, chunk: bytes) -> None:
         self.chunks.append(chunk)
-        self._overhead -= len(chunk) + CHUNK_COST
+        size = len(chunk)
+        self._overhead -= size + CHUNK_COST
+        if self._in_chunk >= 0:
+            self._in_chunk += size
+
+    def on_chunk_header(self) -> None:
+        self._in_chunk = 0
 
     def on_message_complete(self) -> None:
         self.complete = True
@@ -202,7 +215,8 @@ class RequestReader:
 
     def _read_head(self, piece: bytes) -> None:
         limits = self._limits
-        size = len(piece) if self._raw is None else len(self._raw) + len(piece)
+        raw = piece if self._raw is None else bytes(self._raw) + piece
+        size = len(raw)
         self.begun = True
         self._raw = None
         self._blank = 0
@@ -210,9 +224,13 @@ class RequestReader:
         if size > min(limits.header_size, limits.request_line):
             self._check_size()
         parser = self._parser
-        minor = _MINOR.get(parser.get_http_version())
+        minor = MINOR.get(parser.get_http_version())
         if minor is None:
             raise BadHead(505, "The only versions of HTTP that are spoken are 1.1 and 1.0.")
+        # llhttp knows RTSP too, and overlooks a second space.
+        line = b"%b %b HTTP/1.%d\r\n" % (parser.get_method(), self._url, minor)
+        if not raw.startswith(line) and not raw.lstrip(b"\r\n").startswith(line):
+            raise BadHead(400, "The first line is not method, target and version of HTTP with one space between each.")
         if len(self._pairs) > limits.header_count:
             raise BadHead(
                 431,
@@ -233,6 +251,8 @@ class RequestReader:
         self._overhead = 0
         if head.chunked:
             self._tail = piece[-3:] if not self.complete else b""
+            self._before = b""
+            self._in_chunk = -1
 
     def _read_body_too(self, head: RequestHead) -> None:
         """httptools ends the message behind the head of any upgrade, and would take its body for the next request."""
@@ -278,6 +298,17 @@ class RequestReader:
             self.oversize = (name.decode("latin-1"), len(value) - 1)
             self._raw = None
 
+    def first_line(self) -> tuple[bytes, bytes, int]:
+        """Method, target and minor version of the present request, as far as they have been read, for the log."""
+        if not self._url:
+            return b"", b"", 1
+        return self._parser.get_method(), self._url, MINOR.get(self._parser.get_http_version(), 1)
+
+    @property
+    def accept(self) -> bytes:
+        """What the client says it takes, as far as that has been read."""
+        return next((value for name, value in self._pairs if name.lower() == b"accept"), b"")
+
     def overdue(self) -> BadHead | None:
         """The refusal of a header that is too big and has not come to its end; None where there is none."""
         if self.oversize is None:
@@ -305,6 +336,20 @@ class RequestReader:
         if overhead > OVERHEAD:
             raise BadHead(413, f"More than {OVERHEAD} bytes of chunk extensions or trailers.")
         self._overhead = overhead if overhead > 0 else 0
+        if self._in_chunk >= 0:
+            self._check_chunk(piece)
+        self._before = (self._before + piece)[-_SIZE_LINE:] if len(piece) < _SIZE_LINE else piece[-_SIZE_LINE:]
+
+    def _check_chunk(self, piece: bytes) -> None:
+        """Looks at the size of the last chunk that began in `piece`: one that is absurd has not ended there."""
+        data = self._before + piece
+        end = len(data) - self._in_chunk - 2
+        self._in_chunk = -1
+        if end < 0 or data[end : end + 2] != b"\r\n":
+            return
+        digits = data[data.rfind(b"\n", 0, end) + 1 : end].partition(b";")[0].lstrip(b"0")
+        if len(digits) > SIZE_DIGITS:
+            raise BadHead(413, "A chunk of 1 TiB or more was announced.")
 
 
 def too_big(size: int, limit: int) -> BadHead:

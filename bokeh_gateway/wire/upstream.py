@@ -12,7 +12,7 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from bokeh_gateway.errors import GatewayError, WorkerBroken, WorkerClosed, WorkerRefused
 from bokeh_gateway.http.answer import AnswerHead, BadAnswer, read_answer
-from bokeh_gateway.http.head import Pairs
+from bokeh_gateway.http.head import MINOR, Pairs
 from bokeh_gateway.wire.sweep import NEVER, Sweep
 from bokeh_gateway.wire.tunnel import HIGH_WATER, LOW_WATER, plain_transport
 
@@ -36,7 +36,7 @@ MAX_INTERIM: Final = 16
 class Consumer(Protocol):
     """Who asked, and takes the answer."""
 
-    def answer_interim(self, status: int, pairs: Pairs) -> None: ...
+    def answer_interim(self, head: AnswerHead) -> None: ...
     def answer_head(self, head: AnswerHead) -> None: ...
     def answer_body(self, chunk: bytes) -> None: ...
     def answer_flush(self) -> None: ...
@@ -165,6 +165,9 @@ class Upstream(asyncio.Protocol):
             if head is not None:
                 self._take_answer(consumer, head, data, end + 4)
                 return
+            if data[:1] != b"H":  # llhttp would overlook blank lines, and knows the answers of other protocols
+                self._broken(consumer, "the answer does not begin with HTTP/")
+                return
         self._parsed = True
         upgraded: int | None = None
         try:
@@ -256,7 +259,7 @@ class Upstream(asyncio.Protocol):
         consumer.answer_end()
 
     def _may_pass(self, consumer: Consumer, head: AnswerHead, data: bytes, upgraded: int | None) -> bool:
-        if sum(len(n) + len(v) + 4 for n, v in self._pairs) > HEAD_LIMIT:
+        if len(head.reason) + sum(len(n) + len(v) + 4 for n, v in self._pairs) > HEAD_LIMIT:
             self._broken(consumer, f"the answer's head is over {HEAD_LIMIT} bytes")
             return False
         if head.status == 101:
@@ -338,17 +341,22 @@ class Upstream(asyncio.Protocol):
         if len(self._pairs) > MAX_HEADERS:
             raise BadAnswer(f"more than {MAX_HEADERS} header lines")
         parser = self._parser
-        status = parser.get_status_code()
-        if 100 <= status < 200 and status != 101:
+        minor = MINOR.get(parser.get_http_version())
+        if minor is None:
+            raise BadAnswer("a version that is neither HTTP/1.1 nor HTTP/1.0")
+        head = AnswerHead(parser.get_status_code(), self._reason, minor, self._pairs)
+        if head.status < 200 and head.status != 101:
             self._interim += 1
             if self._interim > MAX_INTERIM:
                 raise BadAnswer("too many interim answers")
+            if head.chunked or head.length > 0:
+                raise BadAnswer("an interim answer with a body")
             if self._consumer is not None:
-                self._consumer.answer_interim(status, self._pairs)
+                self._consumer.answer_interim(head)
             self._pairs = []
             self._reason = b""
             return
-        self._head = AnswerHead(status, self._reason, 1 if parser.get_http_version() == "1.1" else 0, self._pairs)
+        self._head = head
         if self._head_only:
             self._complete = True
 

@@ -108,6 +108,14 @@ REQUEST_LINES = [
     ),
     case("RL20", marked("RL20", b"GET http://u:p@localhost/c/RL20 HTTP/1.1"), "400", NOT_REACHED),
     case("RL21", get("RL21?" + "a" * 70_000), "400/414/431", NOT_REACHED),
+    case("RL30-rtsp-1.1", get("RL30", version=b"RTSP/1.1"), "400/505", NOT_REACHED),
+    case("RL30-rtsp-1.0", get("RL30", version=b"RTSP/1.0"), "400/505", NOT_REACHED),
+    case("RL30-rtsp-method", b"DESCRIBE /c/RL30 RTSP/1.0\r\n" + HOST + b"\r\n", "400/501/505", NOT_REACHED),
+    case("RL30-rtsp-options", b"OPTIONS /c/RL30 RTSP/1.1\r\n" + HOST + b"\r\n", "400/501/505", NOT_REACHED),
+    case("RL30-ice", b"SOURCE /c/RL30 ICE/1.1\r\n" + HOST + b"\r\n", "400/501/505", NOT_REACHED),
+    case("RL31-two-spaces", b"GET  /c/RL31 HTTP/1.1\r\n" + HOST + b"\r\n", "400", NOT_REACHED),
+    case("RL31-two-spaces-behind", b"GET /c/RL31  HTTP/1.1\r\n" + HOST + b"\r\n", "400", NOT_REACHED),
+    case("RL31-blank-line-before", b"\r\n" + get("RL31"), "200", REACHED),
 ]
 
 HEADERS = [
@@ -118,6 +126,9 @@ HEADERS = [
     case("HD05-list", get("HD05", b"Host: localhost, evil\r\n"), "400", NOT_REACHED),
     case("HD05-space", get("HD05", b"Host: local host\r\n"), "400", NOT_REACHED),
     case("HD05-port", get("HD05", b"Host: localhost:80x\r\n"), "400", NOT_REACHED),
+    case("HD05-dots", get("HD05", b"Host: ..\r\n"), "400", NOT_REACHED),
+    case("HD05-empty-label", get("HD05", b"Host: a..b\r\n"), "400", NOT_REACHED),
+    case("HD05-empty-first-label", get("HD05", b"Host: .localhost\r\n"), "400", NOT_REACHED),
     case("HD06", get("HD06", b"Host: u@localhost\r\n"), "400", NOT_REACHED),
     case("HD07", get("HD07", b"Host : localhost\r\n"), "400", NOT_REACHED),
     case("HD09", get("HD09", HOST + b"X-A: 1\r\n folded\r\n"), "400", NOT_REACHED),
@@ -188,6 +199,18 @@ CHUNKS = [
         cut_off=True,
     ),
     case("CH10", chunked("CH10", b"FFFFFFFFFFFFFFFFF\r\n"), "400/413", NOT_REACHED),
+    case("CH10-16-digits", chunked("CH10", b"FFFFFFFFFFFFFFFF\r\nx"), "400/413", NOT_REACHED),
+    case("CH10-2^63", chunked("CH10", b"8000000000000000\r\nx"), "400/413", NOT_REACHED),
+    case("CH10-1-TiB-16", chunked("CH10", b"10000000000;a=b\r\n"), "400/413", NOT_REACHED),
+    case("CH10-the-second", chunked("CH10", b"2\r\nab\r\nFFFFFFFFFFFFFFFF\r\n"), "400/413", NOT_REACHED),
+    case("CH10-zeros-in-front", chunked("CH10", b"00000000000000000005\r\nhello\r\n0\r\n\r\n"), "200/400", ONCE),
+    case(
+        "CH11-digits-for-data",
+        chunked("CH11", b"14\r\nFFFFFFFFFFFFFFFFFF\r\n\r\n0\r\n\r\n"),
+        "200",
+        ONCE,
+        lambda _, request: request.body == b"FFFFFFFFFFFFFFFFFF\r\n",
+    ),
     case("CH12", chunked("CH12", b"5\r\nhello\r\n0\r\nX: y\r\n\r\n"), "200/400", ONCE),
     case("CH13", chunked("CH13", b"5\r\nhello\r\n0\r\nX:" + SMUGGLED.replace(HOST, b"")), "200/400", ONCE),
     case(
@@ -285,6 +308,8 @@ TRAVERSAL = [
         "PT10": b"/static/.%2e/.%2e/etc/passwd",
         "PT11": b"/static/%c0%ae%c0%ae/etc/passwd",
         "PT12": b"/static/./.././secret.txt",
+        "PT13": rb"/static\..\secret.txt",
+        "PT14": rb"/c\..\PT14",
     }.items()
 ]
 
@@ -442,6 +467,54 @@ def test_pipelined_requests_are_answered_in_order(gateway: GatewayProcess, worke
     exchange = raw_exchange(gateway.port, b"".join(get(f"PL01-{n}") for n in range(5)))
     assert [answer.status for answer in exchange.answers] == [200] * 5
     assert worker.targets == [f"/c/PL01-{n}" for n in range(5)]
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"])
+@pytest.mark.parametrize("apart", [False, True], ids=["in-one-write", "end-apart"])
+def test_a_chunked_body_without_a_chunk_is_one(
+    method: str, apart: bool, gateway: GatewayProcess, worker: RecordingWorker
+) -> None:
+    """As `curl -T` sends an empty file: the worker is told that it has ended, and answers."""
+    worker.forget()
+    head = b"%s /c/CH20 HTTP/1.1\r\n%sTransfer-Encoding: chunked\r\n\r\n" % (method.encode(), HOST)
+    with RawClient(gateway.port) as client:
+        for part in (head, b"0\r\n\r\n") if apart else (head + b"0\r\n\r\n",):
+            client.send(part)
+        assert client.answer(method=method).status == 200
+        client.send(get("after"))
+        assert client.answer().status == 200
+    assert sorted((request.target, request.body, request.complete) for request in worker.requests) == [
+        ("/c/CH20", b"", True),
+        ("/c/after", b"", True),
+    ]
+
+
+def test_an_absurd_chunk_is_seen_however_it_comes(gateway: GatewayProcess, worker: RecordingWorker) -> None:
+    data = chunked("CH10", b"2\r\nab\r\n8000000000000000;x\r\n")
+    start = data.find(b"ab") + 2
+    for place in range(start, len(data)):
+        worker.forget()
+        with RawClient(gateway.port) as client:
+            client.send(data[:place])
+            client.receive(within=0.01)
+            client.send(data[place:])
+            assert client.answer().status == 413, place
+            client.read_to_end()
+        assert worker.received() == b""
+
+
+@pytest.mark.parametrize("first", [b"RTSP/1.1", b"HTTP/1.1"])
+def test_a_line_without_a_version_is_no_request_whatever_came_before(
+    first: bytes, gateway: GatewayProcess, worker: RecordingWorker
+) -> None:
+    """Header lines that are remembered for the next request begin with the version of this one."""
+    worker.forget()
+    with RawClient(gateway.port) as client:
+        client.send(get("first", version=first))
+        if client.answer().status == 200:
+            client.send(b"GET /c/no-version\n")
+            assert not client.receive(within=0.2)
+    assert "/c/no-version" not in worker.targets
 
 
 def test_static_route_serves_what_it_should(gateway: GatewayProcess, worker: RecordingWorker) -> None:

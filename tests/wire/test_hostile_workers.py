@@ -139,6 +139,23 @@ SCRIPTS: dict[str, Script] = {
         b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(BOMB) + BOMB,
     ),
     "up24": says(b"HTTP/1.0 200 OK\r\n\r\nuntil the end", close=True),
+    "up08-three-digits": says(b"HTTP/1.1 099 Low\r\nContent-Length: 5\r\n\r\nabcde", close=True),
+    "up08-zero": says(b"HTTP/1.1 000 Low\r\nContent-Length: 5\r\n\r\nabcde", close=True),
+    "up30-http-2": says(b"HTTP/2.0 200 OK\r\nContent-Length: 5\r\n\r\nabcde", close=True),
+    "up30-http-09": says(b"HTTP/0.9 200 OK\r\nContent-Length: 5\r\n\r\nabcde", close=True),
+    "up30-rtsp": says(b"RTSP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nabcde", close=True),
+    "up30-ice": says(b"ICE/1.1 200 OK\r\nContent-Length: 5\r\n\r\nabcde", close=True),
+    "up31-nul": says(b"HTTP/1.1 299 a\x00bc\r\nContent-Length: 5\r\n\r\nabcde", close=True),
+    "up31-escape": says(b"HTTP/1.1 200 \x1b[31mabc\r\nContent-Length: 5\r\n\r\nabcde", close=True),
+    "up31-long": says(b"HTTP/1.1 299 " + b"a" * 70_000 + b"\r\nContent-Length: 5\r\n\r\nabcde", close=True),
+    "up32-100": says(b"HTTP/1.1 100 Continue\r\nContent-Length: 3\r\n\r\nabc" + answer(b"de")),
+    "up32-150": says(b"HTTP/1.1 150 Odd\r\nContent-Length: 3\r\n\r\nabc" + answer(b"de")),
+    "up32-199": says(b"HTTP/1.1 199 Odd\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n" + answer(b"de")),
+    "up33": says(
+        b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\nConnection: X-Hop\r\nX-Hop: 1\r\n"
+        b"Keep-Alive: timeout=5\r\nContent-Length: 0\r\n\r\n" + answer(b"final")
+    ),
+    "up34": says(answer(b"ok", "200 OK", "Connection: X-Hop, Content-Length, keep-alive", "X-Hop: 1", "X-End: 2")),
     "up25": says(b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n" + answer(b"final")),
 }
 
@@ -205,7 +222,19 @@ def ask(gateway: GatewayProcess, request: bytes) -> Answer:
         pytest.param("up06-many", id="UP06-many-headers"),
         pytest.param("up07", id="UP07-nul-in-header"),
         pytest.param("up08", id="UP08-status-99"),
+        pytest.param("up08-three-digits", id="UP08-status-099"),
+        pytest.param("up08-zero", id="UP08-status-000"),
         pytest.param("up09", id="UP09-101-nobody-asked-for"),
+        pytest.param("up30-http-2", id="UP30-version-2.0"),
+        pytest.param("up30-http-09", id="UP30-version-0.9"),
+        pytest.param("up30-rtsp", id="UP30-rtsp"),
+        pytest.param("up30-ice", id="UP30-ice"),
+        pytest.param("up31-nul", id="UP31-nul-in-reason"),
+        pytest.param("up31-escape", id="UP31-escape-in-reason"),
+        pytest.param("up31-long", id="UP31-long-reason"),
+        pytest.param("up32-100", id="UP32-100-with-a-body"),
+        pytest.param("up32-150", id="UP32-150-with-a-body"),
+        pytest.param("up32-199", id="UP32-199-with-chunks"),
     ],
 )
 def test_what_is_no_answer_is_a_502_and_no_byte_of_it_is_relayed(
@@ -384,6 +413,23 @@ def test_up24_an_answer_that_ends_with_the_connection_arrives_whole(gateway: Gat
 
 def test_up25_an_interim_answer_is_not_taken_for_the_final_one(gateway: GatewayProcess) -> None:
     assert ask(gateway, get("up25")).body == b"final"
+
+
+def test_up33_an_interim_answer_loses_what_is_between_the_worker_and_the_gateway(gateway: GatewayProcess) -> None:
+    """Framing and `Connection` of a 103 are the worker's connection's; its `Link` is the client's."""
+    with RawClient(gateway.port) as client:
+        client.send(get("up33"))
+        hints = client.answer(interim=True)
+        assert (hints.status, hints.headers("link")) == (103, ["</a.css>"])
+        for name in ("connection", "x-hop", "keep-alive", "content-length"):
+            assert not hints.headers(name), name
+        assert client.answer().body == b"final"
+
+
+def test_up34_lines_that_the_answers_connection_header_names_end_at_the_gateway(gateway: GatewayProcess) -> None:
+    got = ask(gateway, get("up34"))
+    assert (got.status, got.body, got.complete) == (200, b"ok", True)
+    assert (got.headers("x-hop"), got.headers("x-end")) == ([], ["2"])
 
 
 def test_the_log_names_the_worker_that_answered_wrongly(

@@ -35,7 +35,7 @@ def test_an_idle_connection_keeps_no_long_lines(size: int, kept: bool) -> None:
             trusted=TrustedProxies(),
             sweep=sweep,
             on_done=lambda _exchange: None,
-            explain=lambda _status, _detail, _setting: (b"", b""),
+            explain=lambda _status, _detail, _setting, _accept: (b"", b""),
             on_bad_head=lambda _connection, _bad: None,
         )
         pool = Pool("site", "http", ())

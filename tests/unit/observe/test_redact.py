@@ -36,7 +36,7 @@ SIGNED = generate_jwt_token(generate_session_id(b"k", signed=True), b"k", signed
             "/l?next=%252Fa%253Fbokeh-session-id%253D***",
             id="nested-twice",
         ),
-        pytest.param("/app/#access_token=abc", "/app/#access_token=abc", id="fragment-alone-is-left"),
+        pytest.param("/app/#access_token=abc", "/app/#access_token=***", id="fragment-alone"),
         pytest.param("https://h/?a#access_token=abc", "https://h/?a#access_token=***", id="fragment-of-referer"),
         pytest.param("http://u:p@host/x", "http://***@host/x", id="user-in-url"),
         pytest.param("/users/@me", "/users/@me", id="at-sign-in-path"),
