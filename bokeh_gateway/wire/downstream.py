@@ -334,6 +334,8 @@ class Downstream(asyncio.Protocol):
             return
         try:
             chunks = reader.take()
+            if len(chunks) > 1:
+                chunks = [b"".join(chunks)]  # a byte at a time would cost as much for each
             for at, chunk in enumerate(chunks):
                 exchange.received += len(chunk)
                 limit = self.edge.limits.body_size
