@@ -87,10 +87,15 @@ class WebSocketProxy(Proxy):
         upstream, worker = self._upstream, self.worker
         assert upstream is not None
         assert worker is not None
+        fault = ""
         if head.upgrade != b"websocket" or head.accept != self._accept:
+            fault = "its 101 does not answer this WebSocket's key"
+        elif head.minor == 0 or head.chunked or head.length > 0:
+            fault = "its 101 is HTTP/1.0, or announces a body"  # RFC 9110 sections 7.8 and 8.6
+        if fault:
             upstream.abandon()
             self._upstream = None
-            self._give_up(WorkerBroken(f"{worker.name}: its 101 does not answer this WebSocket's key"))
+            self._give_up(WorkerBroken(f"{worker.name}: {fault}"))
             return
         if worker.failures:
             self.fleet.outcomes.good(worker)

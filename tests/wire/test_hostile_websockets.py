@@ -139,6 +139,10 @@ def accept_line(request: Recorded) -> bytes:
         pytest.param(lambda r: lines(r, (b"Upgrade: websocket\r\n", b"")), id="upgrade-missing"),
         pytest.param(lambda r: lines(r, (b"Upgrade: websocket", b"Upgrade: websocket, h2c")), id="two-protocols"),
         pytest.param(lambda r: lines(r, (b"Connection: Upgrade\r\n", b"")), id="connection-missing"),
+        pytest.param(lambda r: lines(r, (b"HTTP/1.1", b"HTTP/1.0")), id="http-1.0"),
+        pytest.param(lambda r: switching(r, "Content-Length: 5"), id="a-length"),
+        pytest.param(lambda r: switching(r, "Transfer-Encoding: chunked"), id="chunks"),
+        pytest.param(lambda r: switching(r, "Content-Length: 5", "Transfer-Encoding: chunked"), id="both"),
     ],
 )
 def test_wu04_a_101_that_does_not_answer_the_key_is_a_502(
