@@ -57,6 +57,7 @@ from bokeh_gateway.endpoint.metrics_page import metrics_delegate
 from bokeh_gateway.endpoint.static_folder import StaticFolder
 from bokeh_gateway.errors import ConfigError, ConfigErrors, GatewayError, Refused
 from bokeh_gateway.http.forwarded import TrustedProxies
+from bokeh_gateway.observe.gone_workers import KEPT, LOOK_EVERY, SHOWN, GoneWorkers
 from bokeh_gateway.observe.log_writer import LogWriter
 from bokeh_gateway.observe.logging_setup import WriterHandler, set_level
 from bokeh_gateway.observe.metrics import Metrics
@@ -110,6 +111,7 @@ class GatewayApp:
         self._applications = dict(applications or {})
         self._in_process = bool(applications) if in_process is None else in_process
         self._metrics = Metrics()
+        self._gone_shown, self._gone_kept = GoneWorkers(SHOWN), GoneWorkers(KEPT)
         self._sweep = Sweep(loop)
         self._stopping = loop.create_future()
         self._hurried = loop.create_future()
@@ -421,7 +423,9 @@ class GatewayApp:
         total = Metrics()
         total.absorb(self._metrics.snapshot())
         await self._processes.collect(total)
-        for worker in self._pools.workers():
+        workers = self._pools.workers()
+        self._gone_shown.look([total], {worker.name for worker in workers}, self._loop.time())
+        for worker in workers:
             # A page may be served by one process and connected to through another: only the board has the truth.
             total.pages_waiting.set(worker.name, to=self._board.total(PAGES, worker.index))
             lag = self._health.lag(worker.name)
@@ -489,12 +493,15 @@ class GatewayApp:
         return f"{tunnels} WebSockets, {up} of {len(workers)} workers, {len(self._processes.active)} processes"
 
     def _notify(self) -> None:
-        """Each second: a sign of life, and now and then what is going on."""
+        """Each second: a sign of life; now and then what is going on, and what is over."""
         if self._notifier.watchdog is not None:
             self._notifier.alive()
         self._seconds += 1
         if self._seconds % STATUS_EVERY == 0:
             self._notifier.status(self._status())
+        if self._seconds % LOOK_EVERY == 0:
+            present = {worker.name for worker in self._pools.workers()}
+            self._gone_kept.look([self._metrics, self._processes.retired], present, self._loop.time())
 
     def _shown_listeners(self) -> list[Listener]:
         """Those that serve pages: where plain ones only redirect, the TLS ones; https first."""
@@ -539,7 +546,10 @@ class GatewayApp:
         gateway = self._config.gateway
         path = control_path(gateway, self._config_file)
         if path is None:
-            return
+            if self._in_process:
+                return  # the program around it knows its own ways
+            path = self._runtime_dir().path / "control.sock"
+            log.info("`bokeh-gateway ctl --socket %s status` reaches this gateway", path)
         if gateway.control is None and gateway.runtime_dir is not None:
             self._runtime_dir()  # makes the folder, and sees that no other gateway has it
         commands: dict[str, Command] = {

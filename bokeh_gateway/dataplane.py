@@ -29,7 +29,7 @@ from bokeh_gateway.endpoint.auth_together import Claims, Newest
 from bokeh_gateway.endpoint.dispatch import Dispatch, DispatchSettings
 from bokeh_gateway.endpoint.embedding import embedding, response_headers
 from bokeh_gateway.endpoint.failure import explain
-from bokeh_gateway.endpoint.fleet import Fleet, Roster
+from bokeh_gateway.endpoint.fleet import GOES_ON_ELSEWHERE, Fleet, Roster
 from bokeh_gateway.endpoint.reconnect import Reconnect
 from bokeh_gateway.endpoint.record import Recorder
 from bokeh_gateway.endpoint.rotation import Rotation
@@ -38,6 +38,7 @@ from bokeh_gateway.endpoint.static_files import StaticFiles
 from bokeh_gateway.endpoint.static_folder import StaticFolder
 from bokeh_gateway.http.forwarded import TrustedProxies, public_url
 from bokeh_gateway.observe.access_log import AccessLog
+from bokeh_gateway.observe.gone_workers import KEPT, LOOK_EVERY, GoneWorkers
 from bokeh_gateway.observe.log_writer import LogWriter
 from bokeh_gateway.observe.metrics import Metrics
 from bokeh_gateway.policy.credentials import cookie_pattern
@@ -53,6 +54,8 @@ from bokeh_gateway.wire.tunnel import TunnelSettings
 
 log = logging.getLogger(__name__)
 
+STOP_LIMIT: Final = "[timeouts] drain"
+"""Whose time it is when the gateway stops; another setting's when it goes on with other processes."""
 _TURNS: Final = 20
 """Of the loop, until all have heard that their connections were cut, and log and metrics of them."""
 
@@ -92,6 +95,8 @@ class DataPlane:
         self._config = config
         self._applications = dict(applications or {})
         self.metrics = Metrics()
+        self._gone = GoneWorkers(KEPT)
+        self._seconds = 0
         self._sweep = Sweep(loop)
         self._listeners: dict[Place, Listener] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -117,7 +122,7 @@ class DataPlane:
         self._assets = self._find_assets(config)
         self._https = self._https_port(config, ())
         self._edge = self._make_edge(config)
-        self._sweep.every(lambda _now: self._each_second())
+        self._sweep.every(self._each_second)
 
     # Building.
 
@@ -354,12 +359,15 @@ class DataPlane:
         self._recorder.flush()
         return self.metrics.snapshot()
 
-    def _each_second(self) -> None:
+    def _each_second(self, now: float) -> None:
         self._recorder.flush()
         if self._writer is not None:
             self._writer.flush()
             self.metrics.log_lines_dropped.set(to=self._writer.dropped)
         self.metrics.connections.set(to=len(self._edge.connections))
+        self._seconds += 1
+        if self._seconds % LOOK_EVERY == 0:
+            self._gone.look([self.metrics], {worker.name for worker in self.fleet.workers()}, now)
         if self._doors is not None:
             self._doors.gate.expire(time())
 
@@ -386,20 +394,25 @@ class DataPlane:
 
     async def drain(self, limit: float, hurried: asyncio.Future[None], setting: str) -> None:
         """What is under way gets `limit` seconds to end; then WebSockets get a close frame, and what is left is cut."""
+        stops = setting == STOP_LIMIT
         self.stop_listening()
         deadline = self._loop.time() + limit
         if self.connections:
             log.warning(
-                "draining: %d connections, %d of them WebSockets, have %s = %g s; a second signal stops at once",
+                "draining: %d connections, %d of them WebSockets, have %s = %g s%s",
                 self.connections,
                 len(self.fleet.tunnels),
                 setting,
                 limit,
+                "; a second signal stops at once" if stops else "",
             )
         while self.connections and self._loop.time() < deadline and not hurried.done():
             await asyncio.wait([hurried], timeout=0.05)
         for tunnel in list(self.fleet.tunnels):
-            tunnel.end(1001, "the gateway stops")
+            if stops:
+                tunnel.end(1001, "the gateway stops")
+            else:
+                tunnel.end(GOES_ON_ELSEWHERE, "a reload or upgrade has replaced this gateway process")
         deadline = self._loop.time() + 1.0
         while self.connections and self._loop.time() < deadline and not hurried.done():
             await asyncio.wait([hurried], timeout=0.01)

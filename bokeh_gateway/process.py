@@ -25,7 +25,7 @@ from bokeh_gateway.balance.shared import Shared
 from bokeh_gateway.config.address import Address
 from bokeh_gateway.config.schema import Config
 from bokeh_gateway.control.channel import Channel, Payload
-from bokeh_gateway.dataplane import DataPlane
+from bokeh_gateway.dataplane import STOP_LIMIT, DataPlane
 from bokeh_gateway.errors import GatewayError
 from bokeh_gateway.observe.logging_setup import configure, set_level
 from bokeh_gateway.wire.listener import Listener
@@ -63,7 +63,7 @@ class Plane:
 
     def master_gone(self) -> None:
         """No more messages will come."""
-        self.end(None, "[timeouts] drain")
+        self.end(None, STOP_LIMIT)
 
     def hurry(self) -> None:
         """Ends at once."""
@@ -211,7 +211,7 @@ async def _serve(fd: int) -> None:
     plane = Plane(lambda kind, payload: channel.send(kind, payload))
     channel = Channel(sock, loop, plane.take, plane.master_gone)
     # Sent to the whole group by a terminal or a service manager; the master has its own word with us.
-    loop.add_signal_handler(signal.SIGTERM, plane.end, None, "[timeouts] drain")
+    loop.add_signal_handler(signal.SIGTERM, plane.end, None, STOP_LIMIT)
     try:
         await plane.run()
     finally:

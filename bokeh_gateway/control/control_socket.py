@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import math
 import os
 import socket
 from collections.abc import Awaitable, Callable
@@ -24,6 +25,9 @@ log = logging.getLogger(__name__)
 
 MAX_LINE: Final = 1 << 20
 """Bytes of a line; a status of 256 workers has some 60 KB."""
+
+LONGEST: Final = 366 * 86400.0
+"""Seconds for sessions to end: more is for ever, and not every timer can count to that."""
 
 Answer = dict[str, Any]
 Handler = Callable[[str, str, float | None], Awaitable[Answer]]
@@ -110,10 +114,20 @@ class ControlSocket:
         try:
             asked = json.loads(line)
             command, target, drain = str(asked["command"]), str(asked.get("target", "")), asked.get("drain")
-            drain = None if drain is None else max(0.0, float(drain))
+            drain = None if drain is None else _seconds(drain)
         except (ValueError, KeyError, TypeError, AttributeError):
             return {"ok": False, "error": 'expected a line such as {"command": "drain", "target": "apps/1"}'}
         return await self._handler(command, target, drain)
+
+
+def _seconds(value: Any) -> float:
+    """Raises:
+    ValueError: it is no number.
+    """
+    seconds = float(value)
+    if math.isnan(seconds):
+        raise ValueError("not a number")
+    return min(max(0.0, seconds), LONGEST)
 
 
 def _answers(path: str) -> bool:

@@ -77,7 +77,7 @@ class Processes:
         """Rows of the processes that are being started, by slot: nobody else is to take either."""
         self._ever_ready = False
         self.failed: Final[asyncio.Future[None]] = self._loop.create_future()
-        self._retired = Metrics()
+        self.retired = Metrics()
         """Counts of processes that are gone: a sum over processes must never go back."""
         self._scrapes = itertools.count(1)
         self._answers: dict[int, dict[Member, asyncio.Future[None]]] = {}
@@ -171,11 +171,11 @@ class Processes:
 
     def totals(self) -> dict[str, Any]:
         """Counts of processes that are gone."""
-        return self._retired.snapshot()
+        return self.retired.snapshot()
 
     def restore(self, listed: Sequence[Mapping[str, Any]], totals: dict[str, Any]) -> list[Member]:
         """The processes of the program before this one; those that still accept are to be retired."""
-        self._retired.absorb(totals)
+        self.retired.absorb(totals)
         accepting: list[Member] = []
         for entry in listed:
             self.members.append(self._restored(entry))
@@ -260,7 +260,7 @@ class Processes:
         for member in self.members:
             if member.last is not None:
                 into.absorb(member.last)
-        into.absorb(self._retired.snapshot())
+        into.absorb(self.retired.snapshot())
         return into
 
     # Ending.
@@ -269,7 +269,7 @@ class Processes:
         self.members.remove(member)
         self._shared.clear_row(member.row, self._loop.time())
         if member.last is not None:
-            self._retired.absorb(_lasting(member.last))
+            self.retired.absorb(_lasting(member.last))
         for answers in self._answers.values():
             waiting = answers.get(member)
             if waiting is not None and not waiting.done():
@@ -277,7 +277,12 @@ class Processes:
         if not member.ready.done():
             member.ready.set_result(None)
         if self._stopping or member.slot < 0:
-            log.info("gateway process %d has ended", member.handle.pid)
+            if code and not self._stopping:
+                log.error(
+                    "gateway process %d, whose WebSockets were left to it: %s", member.handle.pid, describe_exit(code)
+                )
+            else:
+                log.info("gateway process %d has ended", member.handle.pid)
             return
         log.error("gateway process %d: %s; it is replaced", member.handle.pid, describe_exit(code))
         self._again(member.slot, steady=self._loop.time() - member.began > STEADY)

@@ -13,6 +13,7 @@ import re
 import shutil
 import stat
 import tempfile
+import time
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +22,9 @@ from bokeh_gateway.errors import ConfigError
 
 KEY: Final = "gateway.runtime_dir"
 LOCK: Final = "gateway.lock"
+PREFIX: Final = "bokeh-gateway-"
+SETTLED: Final = 60.0
+"""Seconds after which a lock that nobody holds is no longer one that somebody is about to take."""
 
 
 class RuntimeDir:
@@ -74,7 +78,8 @@ class RuntimeDir:
     @staticmethod
     def _make(configured: Path | None) -> Path:
         if configured is None:
-            return Path(tempfile.mkdtemp(prefix="bokeh-gateway-"))
+            remove_abandoned(Path(tempfile.gettempdir()))
+            return Path(tempfile.mkdtemp(prefix=PREFIX))
         try:
             configured.mkdir(mode=0o700, parents=True, exist_ok=True)
             state = configured.stat()
@@ -94,6 +99,27 @@ class RuntimeDir:
             os.close(descriptor)
             raise ConfigError(KEY, str(self.path), "a folder of its own: another gateway is using it") from None
         return descriptor
+
+
+def remove_abandoned(parent: Path) -> None:
+    """Removes what gateways of this user left among temporary files when they were killed."""
+    for folder in parent.glob(f"{PREFIX}*"):
+        with contextlib.suppress(OSError):  # another gateway removes it too, or it is another user's
+            state = folder.lstat()
+            if stat.S_ISDIR(state.st_mode) and state.st_uid == os.geteuid() and _is_abandoned(folder / LOCK):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_abandoned(lock: Path) -> bool:
+    """Raises:
+    OSError: it holds no lock: it is not such a folder, or is only being made; or the gateway lives.
+    """
+    descriptor = os.open(lock, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return time.time() - os.fstat(descriptor).st_mtime > SETTLED
+    finally:
+        os.close(descriptor)
 
 
 def remove_socket(path: str) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -47,6 +47,20 @@ class Counters:
     def get(self, *labels: str) -> float:
         """The number there; 0 if nothing was counted."""
         return self.values.get(labels, 0)
+
+    def named(self, label: str) -> frozenset[str]:
+        """The values of one label; none where it has no such label."""
+        if label not in self.labels:
+            return frozenset()
+        place = self.labels.index(label)
+        return frozenset(labels[place] for labels in self.values)
+
+    def forget(self, label: str, names: Container[str]) -> None:
+        """Drops what is counted for these values of a label."""
+        if label in self.labels:
+            place = self.labels.index(label)
+            for labels in [labels for labels in self.values if labels[place] in names]:
+                del self.values[labels]
 
     def family(self) -> Metric:
         """This as prometheus_client's own kind of object."""
@@ -172,6 +186,19 @@ class Metrics(Collector):
     def tunnel_closed(self, worker: str) -> None:
         """A WebSocket that was open is not any more."""
         self.tunnels.add(worker, by=-1)
+
+    def workers(self) -> set[str]:
+        """All of whom anything was counted."""
+        return {name for counters in self._counters() for name in counters.named("worker")}
+
+    def busy_workers(self) -> set[str]:
+        """Those with WebSockets open now."""
+        return {worker for (worker,), count in self.tunnels.values.items() if count}
+
+    def forget(self, workers: Container[str]) -> None:
+        """Drops what was counted of these."""
+        for counters in self._counters():
+            counters.forget("worker", workers)
 
     def render(self, accept: str = "") -> tuple[str, bytes]:
         """Content type and body for a scrape whose `Accept` header is `accept`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import stat
 import time
@@ -17,11 +18,13 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 
 from bokeh_gateway.bokeh.token import read_claims
+from bokeh_gateway.control.control_socket import ask
 from tests.faults.test_reload import Reloaded
 from tests.support.bokeh_client import BokehSocket, get, page_token, view_page, websocket_url
-from tests.support.ctl import ctl, ctl_program, done, refused, status, workers
+from tests.support.ctl import ctl, ctl_program, ctl_socket, done, refused, status, workers
 from tests.support.ports import free_port
 from tests.support.scrape import figures
+from tests.support.serve import ServeProcess
 from tests.support.waiting import GENEROUS, wait_until
 from tests.support.workers import BokehWorker, bokeh_workers, servers
 
@@ -243,3 +246,19 @@ def test_a_page_that_outlived_its_token_goes_on_elsewhere_too(tmp_path):
             assert close_code(view.socket) == 1012
             with BokehSocket(websocket_url(url), view.socket.token) as again:
                 again.pull_document()
+
+
+def test_a_gateway_without_a_file_says_by_which_socket_it_is_reached(tmp_path):
+    with ServeProcess(tmp_path / "serve", APP) as gateway:
+        path = Path(re.search(r"ctl --socket (\S+) status", gateway.stderr)[1])
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        told = ctl_socket(path, "deploy", "apps")
+        assert (told.returncode, "generation 2" in told.stdout) == (0, True), told
+        (pool,) = ask(path, "status")["pools"]
+        assert [worker["name"] for worker in pool["workers"] if worker["state"] == "up"] == ["apps/1#2"]
+        told = ctl_socket(path, "upgrade")
+        assert told.returncode == 0, told
+        assert ask(path, "status")["upgrades"] == 1
+        gateway.signal(signal.SIGTERM)
+        assert gateway.wait_exit() == 0
+        assert not path.parent.exists()

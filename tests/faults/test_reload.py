@@ -13,6 +13,8 @@ from pathlib import Path
 
 import psutil
 import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
 
 from tests.support.bokeh_client import get, view_page
 from tests.support.certificates import make_certificate
@@ -20,7 +22,7 @@ from tests.support.gateway import GatewayProcess
 from tests.support.ports import free_port
 from tests.support.scrape import figures, total
 from tests.support.talkers import EchoServer, Talkers
-from tests.support.waiting import wait_until
+from tests.support.waiting import GENEROUS, wait_until
 
 APPS = Path(__file__).parents[1] / "support" / "apps"
 COUNT = int(os.environ.get("TEST_WEBSOCKETS", "40"))
@@ -265,3 +267,23 @@ def test_a_port_moves_from_plain_connections_to_tls(echo, tmp_path):
             certificate.client.wrap_socket(plain, server_hostname="localhost").close()
         assert "in force" in gateway.reload(before)
         assert get(f"http://localhost:{port}/").status_code == 426
+
+
+def test_what_a_replaced_process_still_has_is_told_to_come_back(echo, tmp_path):
+    text = config(echo).replace('drain = "1 s"', 'drain = "1 s"\nreload_linger = "1 s"')
+    with Reloaded(text, tmp_path) as gateway, connect(gateway.url("/talk").replace("http", "ws")) as talker:
+        gateway.reload(text.replace("processes = 1", "processes = 2"))
+        with pytest.raises(ConnectionClosed) as closed:
+            talker.recv(timeout=GENEROUS)
+        assert closed.value.rcvd.code == 1012
+        assert "have [timeouts] reload_linger = 1 s" in gateway.stderr
+        assert "a second signal" not in gateway.stderr, "nobody sent a first one"
+
+
+def test_the_end_of_a_replaced_process_that_was_killed_is_said(echo, tmp_path):
+    text = config(echo)
+    with Reloaded(text, tmp_path) as gateway, connect(gateway.url("/talk").replace("http", "ws")):
+        (old,) = gateway.processes()[1:]
+        gateway.reload(text.replace("processes = 1", "processes = 2"))
+        old.kill()
+        assert "killed by SIGKILL" in gateway.wait_for_output(f"gateway process {old.pid}, ")

@@ -33,6 +33,13 @@ def ctl(config: Path, *words: str) -> Ended:
     return Ended(ended.exit_code, ended.stdout, ended.stderr)
 
 
+def ctl_socket(socket: Path, *words: str) -> Ended:
+    """The same, for a gateway whose socket is known."""
+    ended = CliRunner().invoke(main, ["ctl", "--socket", str(socket), *words])
+    assert ended.exception is None or isinstance(ended.exception, SystemExit), ended.exception
+    return Ended(ended.exit_code, ended.stdout, ended.stderr)
+
+
 def ctl_program(config: Path, *words: str) -> Ended:
     """The command as a program of its own."""
     command = [sys.executable, "-m", "bokeh_gateway.cli", "ctl", "--config", str(config), *words]

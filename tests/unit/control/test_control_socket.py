@@ -34,7 +34,9 @@ def test_a_command_is_answered_and_only_the_owner_may_give_one(tmp_path: Path) -
     asyncio.run(main())
 
 
-@pytest.mark.parametrize("line", [b"hello\n", b"[]\n", b"{}\n", b"\xff\n", b"7\n"])
+@pytest.mark.parametrize(
+    "line", [b"hello\n", b"[]\n", b"{}\n", b"\xff\n", b"7\n", b'{"command": "drain", "drain": NaN}\n']
+)
 def test_what_is_no_command_is_answered_with_what_is_one(tmp_path: Path, line: bytes) -> None:
     path = tmp_path / "control.sock"
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import tempfile
 
 import pytest
 
-from bokeh_gateway.control.runtime_dir import RuntimeDir, remove_socket
+from bokeh_gateway.control.runtime_dir import LOCK, RuntimeDir, remove_socket
 from bokeh_gateway.errors import ConfigError
 
 
@@ -16,6 +18,26 @@ def test_a_temporary_folder_is_private_and_removed():
     folder.remove()
     folder.remove()
     assert not folder.path.exists()
+
+
+def test_what_killed_gateways_left_is_removed_and_nothing_else(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    living = RuntimeDir()
+    killed = tmp_path / "bokeh-gateway-killed"
+    begun = tmp_path / "bokeh-gateway-begun"
+    strange = tmp_path / "bokeh-gateway-strange"
+    other = tmp_path / "else"
+    for folder in (killed, begun, strange, other):
+        folder.mkdir()
+    for folder in (killed, begun, other):
+        (folder / LOCK).touch()
+    for folder in (living.path, killed, other):
+        os.utime(folder / LOCK, (0, 0))
+    (tmp_path / "bokeh-gateway-link").symlink_to(other)
+    RuntimeDir().remove()
+    assert not killed.exists()
+    assert all(folder.is_dir() for folder in (living.path, begun, strange, other))
+    living.remove()
 
 
 def test_a_configured_folder_that_was_there_stays(tmp_path):
