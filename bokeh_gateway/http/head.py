@@ -99,7 +99,9 @@ _USUAL_CONNECTION: Final = frozenset(
 )
 KEPT_WHEN_NOMINATED: Final = frozenset(
     {b"host", b"content-length", b"transfer-encoding", b"close", b"keep-alive", b"upgrade"}
+    | {b"sec-websocket-" + name for name in (b"key", b"version", b"protocol", b"extensions", b"accept")}
 )
+"""What a Connection header cannot take away: the gateway reads it itself, and so has the next one to."""
 
 
 _REASONS: Final = {408: "too-slow", 413: "body-too-large", 414: "target-too-long", 431: "header-too-large"}

@@ -225,6 +225,9 @@ def test_a_handshake_that_is_none_reaches_no_worker(
         pytest.param((b"Upgrade: websocket", b"Upgrade: WebSocket"), id="case"),
         pytest.param((b"Connection: Upgrade", b"Connection: keep-alive, upgrade"), id="list"),
         pytest.param((b"Connection: Upgrade", b"Connection: keep-alive\r\nConnection: Upgrade"), id="two-lines"),
+        pytest.param(
+            (b"Connection: Upgrade", b"Connection: Upgrade, Sec-WebSocket-Key, sec-websocket-version"), id="own"
+        ),
     ],
 )
 def test_every_right_spelling_of_the_handshake_is_one(
