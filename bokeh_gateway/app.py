@@ -386,6 +386,7 @@ class GatewayApp:
                 self._processes.retire(member, self._config.timeouts.reload_linger, "[timeouts] reload_linger")
             ready = [await supervisor.settled() for supervisor in self._fresh]
             self._sweep.every(self._upkeep.look)
+            self._sweep.every(lambda _now: self._processes.look())
             if not self._stopping.done():
                 self._say_ready(sum(ready))
                 self._check_xheaders()

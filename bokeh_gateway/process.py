@@ -57,6 +57,9 @@ class Plane:
 
     def take(self, kind: str, payload: Payload, fds: list[int]) -> None:
         """One message from the master."""
+        if kind == "ping":
+            self._say("pong", {})
+            return
         if kind == "stop":
             self.hurry()
         self._orders.put_nowait((kind, payload, fds))

@@ -28,6 +28,8 @@ STEADY: Final = 5.0
 MAX_PAUSE: Final = 5.0
 FAILURES_AT_START: Final = 5
 """Processes that may end before the first one ever got ready; then the gateway gives up."""
+SILENCE: Final = 10
+"""Looks, one a second, without a sign of life from a process until that is said."""
 SCRAPE_TIMEOUT: Final = 2.0
 """Seconds for a process to say its counts."""
 
@@ -46,6 +48,8 @@ class Member:
     """Listeners that it has been given."""
     last: dict[str, Any] | None = None
     """Its latest counts."""
+    unanswered: int = 0
+    """Looks since it was asked for a sign of life; 0: nothing is asked."""
 
 
 @dataclass(slots=True)
@@ -199,6 +203,23 @@ class Processes:
         self._shared.board.use(self._shared.board.columns, max(self.rows, 1))
         self.send_all("rows", {"rows": self.rows})
 
+    def look(self) -> None:
+        """Once a second: says which process does not answer.
+
+        It is not ended, as nobody but the operator can tell whether it comes back, with all its WebSockets.  Looks are
+        counted and not seconds: a master that was stopped itself has to read first what came meanwhile.
+        """
+        for member in self.active:
+            member.unanswered += 1
+            if member.unanswered == 1:
+                member.handle.send("ping", {})
+            elif member.unanswered == SILENCE + 1:
+                log.error(
+                    "gateway process %d has not answered for %d s: whoever it accepts waits, and so does a reload; "
+                    "if it is to be replaced: kill -9 %d",
+                    *(member.handle.pid, SILENCE, member.handle.pid),
+                )
+
     # Talking.
 
     def send_all(self, kind: str, payload: Payload) -> None:
@@ -237,6 +258,10 @@ class Processes:
                 member.ready.set_result(None)
         elif kind == "worker":
             self.shape.on_worker(payload["name"], payload["up"])
+        elif kind == "pong":
+            if member.unanswered > SILENCE:
+                log.warning("gateway process %d answers again", member.handle.pid)
+            member.unanswered = 0
         elif kind == "keys_wanted":
             self.shape.on_keys_wanted(payload["url"])
         elif kind == "session":

@@ -173,3 +173,15 @@ def test_tls_sessions_are_no_failure_whichever_process_gets_them(echo, tmp_path)
                 resumed += bool(client.session_reused)
                 session = client.session
         assert 0 < resumed < 24, "the same process takes its own tickets, the other gives new ones"
+
+
+def test_a_process_that_is_stopped_is_said_and_a_reload_waits_for_it(echo, tmp_path):
+    with GatewayProcess(config(echo), tmp_path) as gateway:
+        victim = movers(gateway)[0]
+        victim.suspend()
+        gateway.wait_for_output(f"gateway process {victim.pid} has not answered")
+        gateway.signal(signal.SIGHUP)
+        victim.resume()
+        gateway.wait_for_output(f"gateway process {victim.pid} answers again")
+        gateway.wait_for_output("reload: in force")
+        assert victim in movers(gateway)

@@ -6,9 +6,11 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 
+import pytest
+
 from bokeh_gateway.balance.shared import Shared
 from bokeh_gateway.control.channel import OnMessage, Payload
-from bokeh_gateway.control.processes import ROWS, STEADY, Processes, Shape
+from bokeh_gateway.control.processes import ROWS, SILENCE, STEADY, Processes, Shape
 
 TURNS = 100
 """Turns of the loop, more than a start takes here."""
@@ -112,3 +114,21 @@ def test_no_more_than_the_board_has_rows_for() -> None:
         assert "[timeouts] reload_linger" in shortage
 
     run(scenario)
+
+
+def test_one_that_gives_no_sign_of_life_is_said_once_and_so_is_its_return(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario(processes: Processes) -> None:
+        for _ in range(SILENCE):
+            processes.look()
+        assert not caplog.records
+        for _ in range(5):
+            processes.look()
+        (record,) = caplog.records
+        assert "kill -9 1000" in record.message
+        processes._received(processes.members[0], "pong", {})
+        assert caplog.records[-1].message == "gateway process 1000 answers again"
+        for _ in range(SILENCE):
+            processes.look()
+        assert len(caplog.records) == 2
+
+    run(scenario, count=1)
