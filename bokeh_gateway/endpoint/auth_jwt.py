@@ -91,7 +91,10 @@ class JwtMethod:
             return header
         if self._is_stale(header):
             return self._look_again(token, digest, header)
-        return self._check(token, digest, header, now)
+        found = self._check(token, digest, header, now)
+        if isinstance(found, Deny) and found.reason == "token-signature" and self._may_be_a_new_key(header):
+            return self._look_again(token, digest, header)
+        return found
 
     def login(self, exchange: Exchange, wanted: Requirement, host: bytes) -> str | None:
         return None
@@ -153,6 +156,10 @@ class JwtMethod:
             return False
         known = any(key.kid == header.kid for key in self._keys) if header.kid else bool(source.keys)
         return not known and source.may_look_again()
+
+    def _may_be_a_new_key(self, header: Header) -> bool:
+        """Of a signer that gives its keys no names; else the name says which one it is."""
+        return not header.kid and self._source is not None and self._source.may_look_again()
 
     async def _look_again(self, token: bytes, digest: bytes, header: Header) -> Known:
         source = self._source

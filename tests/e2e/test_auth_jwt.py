@@ -341,6 +341,22 @@ def test_a_new_key_is_fetched_and_an_outage_takes_none_away(recording: Recording
             )
 
 
+def test_a_key_without_a_name_may_be_replaced(recording: RecordingWorker, tmp_path: Path) -> None:
+    def nameless(key: Any) -> dict[str, Any]:
+        return {name: value for name, value in jwk(RSAAlgorithm, key, "").items() if name != "kid"}
+
+    with key_server() as keys:
+        keys.keys = [nameless(RSA)]
+        text = CONFIG.format(worker=recording.address, keys=keys.url, secret=SECRET)
+        with GatewayProcess(text, tmp_path) as gateway:
+            assert get(gateway.url("/page"), headers=bearer(sign(headers={}))).status_code == 200
+            keys.keys = [nameless(NEXT_RSA)]
+            fresh = bearer(sign(NEXT_RSA, headers={}))
+            wait_until(lambda: get(gateway.url("/page"), headers=fresh).status_code == 200, "the new key", every=0.5)
+            assert keys.asked == 2
+            assert get(gateway.url("/page"), headers=bearer(sign(headers={}, jti="x"))).status_code == 401
+
+
 def test_a_reload_while_the_signer_is_down_takes_no_key_away(recording: RecordingWorker, tmp_path: Path) -> None:
     """Not even one that changes the sign-in itself."""
     with key_server() as keys:
