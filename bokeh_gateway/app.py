@@ -62,6 +62,7 @@ from bokeh_gateway.observe.log_writer import LogWriter
 from bokeh_gateway.observe.logging_setup import WriterHandler, set_level
 from bokeh_gateway.observe.metrics import Metrics
 from bokeh_gateway.process import Plane
+from bokeh_gateway.trial import try_plane
 from bokeh_gateway.wire.edge import Edge
 from bokeh_gateway.wire.listener import Listener
 from bokeh_gateway.wire.sweep import Sweep
@@ -678,6 +679,8 @@ class GatewayApp:
             metrics = self._listen_metrics(config, made)
             plan = self._pools.plan(config)
             self._check_room(config)
+            if config.auth != self._config.auth:  # a module or a list of users that only processes would read
+                try_plane(config, self._loop)
         except (ConfigErrors, ConfigError, GatewayError) as error:
             for listener in made:
                 listener.remove()

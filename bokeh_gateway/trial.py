@@ -39,8 +39,17 @@ async def try_start(config: Config, config_file: Path | None, held: Held) -> Non
         control = ControlSocket(path, lambda *_: asyncio.sleep(0, {}))
         control.bind()
         control.close()
+    try_plane(config, asyncio.get_running_loop())
+
+
+def try_plane(config: Config, loop: asyncio.AbstractEventLoop) -> None:
+    """Builds what a gateway process makes of `config`, and lets go of it.
+
+    Raises:
+        GatewayError: a gateway process could not take it.
+    """
     shared = Shared(1, 1)
     try:
-        DataPlane(config, [], shared, 0, asyncio.get_running_loop()).close()
+        DataPlane(config, [], shared, 0, loop).close()
     finally:
         shared.close()

@@ -134,6 +134,21 @@ def test_gw03_a_broken_file_changes_nothing_and_says_why(echo, tmp_path):
         assert figures(gateway.metrics_port)["config_last_reload_ok", ""] == 1
 
 
+def test_an_auth_module_that_cannot_be_loaded_changes_nothing(echo, tmp_path):
+    """Only gateway processes load it, and one that is replaced later would not start."""
+    text = config(echo)
+    (tmp_path / "sign_in.py").write_text("def broken(:\n")
+    with Reloaded(text, tmp_path) as gateway:
+        line = gateway.reload(f'{text}[auth]\nmodule = "sign_in.py"\n')
+        assert "nothing was changed" in line
+        assert "sign_in.py, line 1" in line
+        assert "could not take its configuration" not in gateway.stderr
+        (process,) = gateway.processes()[1:]
+        process.kill()
+        gateway.wait_for_output("it is replaced")
+        assert get(gateway.url()).status_code == 426
+
+
 def test_an_address_in_use_changes_nothing(echo, tmp_path):
     text = config(echo)
     with Reloaded(text, tmp_path / "a") as gateway, Reloaded(config(echo), tmp_path / "b") as other:
