@@ -31,7 +31,15 @@ SHORTER = int(os.environ.get("PAGE_VIEWS", "24"))
 SIDE_BY_SIDE = 12
 SECRET = "the-secret-that-workers-and-gateway-share"
 
-PLAIN = '[gateway]\nlisten = ["127.0.0.1:0"]\n[log]\naccess = "off"\n[pool.apps]\nservers = {servers}\n'
+PLAIN = """
+[gateway]
+listen = ["127.0.0.1:0"]
+[log]
+access = "off"
+[pool.apps]
+health = { timeout = "90 s", max_lag = "60 s" }     # a busy machine is no reason to avoid a worker here
+servers = {servers}
+"""
 
 
 @pytest.fixture(scope="module")
