@@ -31,6 +31,9 @@ SHORTER = int(os.environ.get("PAGE_VIEWS", "24"))
 SIDE_BY_SIDE = 12
 SECRET = "the-secret-that-workers-and-gateway-share"
 
+REMEMBER = ["--unused-session-lifetime=3600000", "--check-unused-sessions=3600000"]
+"""A worker that forgets a hundred sessions is blocked for a while, a minute on a busy machine."""
+
 PLAIN = """
 [gateway]
 listen = ["127.0.0.1:0"]
@@ -50,7 +53,7 @@ def signed_record(tmp_path_factory: pytest.TempPathFactory) -> RunRecord:
 @pytest.fixture(scope="module")
 def signed_workers(tmp_path_factory: pytest.TempPathFactory, signed_record: RunRecord) -> Iterator[list[BokehWorker]]:
     env = {"BOKEH_SECRET_KEY": SECRET, "BOKEH_SIGN_SESSIONS": "yes", **signed_record.environment}
-    arguments = ["--session-ids", "external-signed"]
+    arguments = ["--session-ids", "external-signed", *REMEMBER]
     with bokeh_workers(3, tmp_path_factory.mktemp("signed"), env=env, arguments=arguments, prefix="/bk") as workers:
         yield workers
 
@@ -62,8 +65,8 @@ def own_record(tmp_path_factory: pytest.TempPathFactory) -> RunRecord:
 
 @pytest.fixture(scope="module")
 def own_workers(tmp_path_factory: pytest.TempPathFactory, own_record: RunRecord) -> Iterator[list[BokehWorker]]:
-    """For this file alone: a worker that forgets a hundred sessions is slow for everyone else meanwhile."""
-    with bokeh_workers(3, tmp_path_factory.mktemp("own"), env=own_record.environment) as workers:
+    """For this file alone."""
+    with bokeh_workers(3, tmp_path_factory.mktemp("own"), env=own_record.environment, arguments=REMEMBER) as workers:
         yield workers
 
 
@@ -239,7 +242,6 @@ def test_af07_static_requests_do_not_count_as_load(
             id="strip-prefix",
         ),
         pytest.param("autoload.js", SHORTER, PLAIN, "/recorder/autoload.js?bokeh-autoload-element=e1", id="autoload"),
-        # The longest last: a worker that forgets its sessions keeps those who come next waiting.
         pytest.param("plain", VIEWS, PLAIN, "/recorder", id="plain"),
     ],
 )

@@ -192,6 +192,8 @@ def test_a_browser_comes_back_to_another_process(tmp_path: Path, record: RunReco
     """Both tell each other which sessions live: while the old connection is open, after it ended, and after the process
     that it went through was killed."""
     text = config().replace("[pool.apps]", "processes = 2\n[pool.apps]", 1)
+    # Long enough for the page to be opened a second time on a busy machine, before it expires.
+    text = text.replace('token_expiration = "2 s"', 'token_expiration = "8 s"')
     with started(tmp_path, record, text) as gateway:
         first, second = movers(gateway)
         url = gateway.url("/recorder")

@@ -88,12 +88,13 @@ def test_all_at_once(echo, tmp_path):
     with Reloaded(text, tmp_path) as gateway:
         pause = 0.05 if COUNT < 500 else 2.0
         with Talkers(gateway.url("/talk").replace("http", "ws"), COUNT, pause) as talkers:
-            # A program's first reload, upgrade and requests load code that it keeps.
+            # A program's first reload, upgrade, requests and scrapes load code that it keeps.
             first = movers(gateway)
             gateway.reload(text.replace('drain = "1 s"', 'drain = "1 s"\nheader = "9 s"'))
             upgrade(gateway)
             for _ in range(20):
                 assert get(gateway.url()).status_code
+                assert total(gateway.metrics_port, "tunnels_open") == COUNT
             fresh = [process for process in gateway.processes() if process.pid not in first]
             before = [sum(p.num_fds() for p in fresh), sum(p.memory_info().rss for p in fresh)]
             for number in range(20):

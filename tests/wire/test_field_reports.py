@@ -106,6 +106,7 @@ def test_tk_04_a_long_token_is_said_once_for_an_app_and_counted(gateway: Gateway
     for _ in range(2):
         assert opening(gateway, offered, "/long/ws").status == 101
     wait_until(lambda: total(metrics_port(gateway), "token_bytes_count") == counted + 2, "both are in the histogram")
+    wait_until(lambda: "session tokens of" in gateway.stderr[said:], "the log says so")
     lines = [line for line in gateway.stderr[said:].splitlines() if "session tokens of" in line]
     assert len(lines) == 1
     assert f"/long: session tokens of {len(offered)} bytes" in lines[0]
