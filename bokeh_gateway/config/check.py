@@ -59,7 +59,7 @@ def root_workers(config: Config) -> list[ConfigError]:
         if not address.loopback:
             expected = (
                 f"the user to run as: workers would run as root and be reached through {address}, and who makes an app "
-                'err could do all that root may ("root" if it must be)'
+                'err could do all that root may ("root" if it must be; `bokeh-gateway serve` has --user)'
             )
             return [KeyMistake("gateway.user", expected)]
     return []
