@@ -122,7 +122,7 @@ class ModuleMethod:
     def login(self, exchange: Exchange, wanted: Requirement, host: bytes) -> str | None:
         handler = self._handler(exchange, wanted)
         try:
-            url = str(handler.get_login_url())  # type: ignore[no-untyped-call]
+            url = str(handler.get_login_url())
         except Exception:
             log.exception("[auth] module: get_login_url failed")
             return None
@@ -143,7 +143,7 @@ class ModuleMethod:
 
     async def _prepare(self, exchange: Exchange, handler: AuthRequestHandler) -> Known:
         try:
-            await handler.prepare()  # type: ignore[no-untyped-call]
+            await handler.prepare()
             return self._known(exchange, handler, handler.current_user)
         except Finish as error:
             return self._finish(exchange, handler, error)
