@@ -681,7 +681,7 @@ class GatewayApp:
             self._check_room(config)
             if config.auth != self._config.auth:  # a module or a list of users that only processes would read
                 try_plane(config, self._loop)
-        except (ConfigErrors, ConfigError, GatewayError) as error:
+        except GatewayError as error:
             for listener in made:
                 listener.remove()
             self._metrics.config_last_reload_ok.set(to=0)

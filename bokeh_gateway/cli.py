@@ -30,7 +30,7 @@ from bokeh_gateway.control.names import name_problems
 from bokeh_gateway.control.selftest import HopFailed, check_url
 from bokeh_gateway.control.upgrade import Held, State, inherited, tried
 from bokeh_gateway.control.watch import for_development
-from bokeh_gateway.errors import ConfigError, ConfigErrors, GatewayError
+from bokeh_gateway.errors import ConfigErrors, GatewayError
 from bokeh_gateway.observe.logging_setup import configure
 from bokeh_gateway.policy.password import BadHash, argon2_hash, scrypt_hash
 from bokeh_gateway.trial import try_start
@@ -251,7 +251,7 @@ def _try(config: Config, config_file: Path | None, held: Held) -> int:
     """Whether the gateway would run, as far as can be seen while another one does; 0 or 2."""
     try:
         uvloop.run(try_start(config, config_file, held))
-    except (ConfigErrors, ConfigError, GatewayError) as errors:
+    except GatewayError as errors:
         click.echo(str(errors), err=True)
         return 2
     return 0

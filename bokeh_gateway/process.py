@@ -150,7 +150,6 @@ class Plane:
                 await self._begin(config, payload, fds)
             else:
                 self._use(payload)
-                self._plane.told_keys(payload["keys"])
                 listeners = self._listeners(payload["listeners"], fds)
                 await self._plane.reconfigure(config, payload["roster"], listeners)
         except (GatewayError, OSError) as error:

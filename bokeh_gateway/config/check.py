@@ -51,8 +51,7 @@ def check_environment(config: Config, *, bind: bool = True) -> list[ConfigError]
 
 def root_workers(config: Config) -> list[ConfigError]:
     """Workers that would run as root, within reach of other machines, though nobody said that they may."""
-    told = config.gateway.user is not None
-    if told or os.geteuid() != 0 or not any(pool.serve for pool in config.pool.values()):
+    if not _by_root(config):
         return []
     tables = (config.gateway, config.tls)
     for address in (address for table in tables if table for address in table.listen):
@@ -78,8 +77,13 @@ def warnings(config: Config, path: Path | None = None) -> list[str]:
     ]
 
 
+def _by_root(config: Config) -> bool:
+    """Whether workers would run as root without a word of the file's."""
+    return config.gateway.user is None and os.geteuid() == 0 and any(pool.serve for pool in config.pool.values())
+
+
 def _root_nearby(config: Config) -> Iterator[str]:
-    if config.gateway.user is None and os.geteuid() == 0 and any(pool.serve for pool in config.pool.values()):
+    if _by_root(config):
         yield "workers run as root, and whoever can make an app err may do all that root may: [gateway] user"
 
 

@@ -59,9 +59,9 @@ class Together:
     newest: Newest
     claims: Claims
     wrong_passwords: Counts
-    ask_keys: Callable[[str], None] = lambda _url: None
+    ask_keys: Callable[[str], None]
     """Asks the master for the keys of a signer's URL."""
-    tell_session: Callable[[str, bytes | None], None] = lambda _sid, _sealed: None
+    tell_session: Callable[[str, bytes | None], None]
     """Tells all processes, this one too, of a session that was refreshed; None: that it could not be."""
 
 

@@ -82,13 +82,17 @@ def _parse(hashed: str) -> tuple[int, int, int, bytes, bytes]:
         raise BadHash(f"scrypt parameters that take at most {MAX_MEMORY >> 20} MiB")
     if ln >= 16 * r:
         raise BadHash("scrypt parameters with N below 2^(16 r)")  # RFC 7914 section 2
+    return ln, r, p, *_salt_and_hash(found[4], found[5])
+
+
+def _salt_and_hash(salt: str, hashed: str) -> tuple[bytes, bytes]:
     try:
-        salt, raw = _bytes(found[4]), _bytes(found[5])
+        found = _bytes(salt), _bytes(hashed)
     except Base64Error:
         raise BadHash("base64 in salt and hash") from None
-    if len(salt) < 8 or len(raw) < 16:
+    if len(found[0]) < 8 or len(found[1]) < 16:
         raise BadHash("a salt of 8 bytes and a hash of 16 bytes or more")
-    return ln, r, p, salt, raw
+    return found
 
 
 def _scrypt(password: str, salt: bytes, ln: int, r: int, p: int, length: int) -> bytes:
@@ -104,12 +108,7 @@ def _check_argon2(hashed: str) -> None:
     memory, passes, lanes = (int(found[n]) for n in (1, 2, 3))
     if not 8 * lanes <= memory <= MAX_MEMORY >> 10 or not passes or not lanes:  # RFC 9106 section 3.1
         raise BadHash(f"argon2 parameters that take at most {MAX_MEMORY >> 20} MiB")
-    try:
-        salt, raw = _bytes(found[4]), _bytes(found[5])
-    except Base64Error:
-        raise BadHash("base64 in salt and hash") from None
-    if len(salt) < 8 or len(raw) < 16:
-        raise BadHash("a salt of 8 bytes and a hash of 16 bytes or more")
+    _salt_and_hash(found[4], found[5])
 
 
 def _argon2_hasher() -> PasswordHasher:

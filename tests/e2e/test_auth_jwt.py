@@ -380,6 +380,18 @@ def test_a_reload_while_the_signer_is_down_takes_no_key_away(recording: Recordin
             assert get(gateway.url("/page"), headers=bearer(sign(jti="z"))).status_code == 200
 
 
+def test_a_reload_may_name_another_signer(recording: RecordingWorker, tmp_path: Path) -> None:
+    with key_server() as old, key_server() as new:
+        new.keys = [jwk(RSAAlgorithm, NEXT_RSA, "r2")]
+        text = CONFIG.format(worker=recording.address, keys=old.url, secret=SECRET)
+        with Reloaded(text, tmp_path) as gateway:
+            assert get(gateway.url("/page"), headers=bearer(sign())).status_code == 200
+            assert "auth" in gateway.reload(gateway.text.replace(old.url, new.url), "in force for new connections")
+            fresh = sign(NEXT_RSA, headers={"kid": "r2"})
+            assert get(gateway.url("/page"), headers=bearer(fresh)).status_code == 200
+            assert get(gateway.url("/page"), headers=bearer(sign(jti="x"))).status_code == 401
+
+
 def test_keys_are_fetched_once_for_all_processes_and_outlive_an_upgrade(
     recording: RecordingWorker, tmp_path: Path
 ) -> None:

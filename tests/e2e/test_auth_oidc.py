@@ -508,6 +508,22 @@ def test_processes_refresh_a_session_together(provider: Provider, recording: Rec
         wait_until(lambda: [at(process) for process in (second, first)] == [302, 302], "both refuse")
 
 
+def test_a_refreshed_session_that_fits_no_cookie_goes_on(
+    provider: Provider, recording: RecordingWorker, tmp_path: Path
+) -> None:
+    """For as long as the gateway remembers it; the log says what the browser did not get."""
+    with start(recording, provider, tmp_path, refresh="1 s") as gateway:
+        session, _ = sign_in(gateway)
+        provider.groups = [secrets.token_hex(16) for _ in range(600)]
+        wait_until(
+            lambda: (
+                session.get(gateway.url("/page"), allow_redirects=False, timeout=GENEROUS).status_code == 200
+                and "cannot be given to the browser" in gateway.stderr
+            ),
+            "the refresh",
+        )
+
+
 def test_a_blocked_user_is_out_after_the_refresh(
     provider: Provider, recording: RecordingWorker, tmp_path: Path
 ) -> None:

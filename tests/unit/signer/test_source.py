@@ -9,38 +9,10 @@ import logging
 from collections.abc import Awaitable, Callable
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec
-from jwt.algorithms import ECAlgorithm
-from tornado.httpserver import HTTPServer
-from tornado.httputil import HTTPHeaders, HTTPServerRequest, ResponseStartLine
-from tornado.testing import bind_unused_port
 
 from bokeh_gateway.signer.fetch import Fetcher
 from bokeh_gateway.signer.source import KeySource
-
-
-class Signer:
-    """Publishes one key, or what the test wants."""
-
-    def __init__(self) -> None:
-        key = ec.generate_private_key(ec.SECP256R1()).public_key()
-        self.good = json.dumps({"keys": [{**json.loads(ECAlgorithm.to_jwk(key)), "kid": "a"}]}).encode()
-        self.status, self.body = 200, self.good
-        self.further: dict[str, str] = {}
-        """Header lines."""
-        self.asked = 0
-        listening, port = bind_unused_port()
-        self.server = HTTPServer(self._answer)
-        self.server.add_socket(listening)
-        self.url = f"http://127.0.0.1:{port}/keys?secret=1"
-
-    def _answer(self, request: HTTPServerRequest) -> None:
-        self.asked += 1
-        assert request.connection is not None
-        head = ResponseStartLine("HTTP/1.1", self.status, "")
-        headers = HTTPHeaders({"Content-Length": str(len(self.body)), **self.further})
-        request.connection.write_headers(head, headers, self.body)
-        request.connection.finish()
+from tests.support.signer import Signer
 
 
 class Times:
@@ -59,8 +31,7 @@ def with_signer(case: Callable[[Signer, KeySource, Times], Awaitable[None]]) -> 
         finally:
             source.close()
             fetcher.close()
-            signer.server.stop()
-            await signer.server.close_all_connections()
+            await signer.close()
 
     asyncio.run(run())
 

@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import json
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec
-from jwt.algorithms import ECAlgorithm
 
 from bokeh_gateway.signer import told
 from bokeh_gateway.signer.told import ToldKeys
+from tests.support.signer import jwks
 
 URL = "https://sso.test/keys"
-
-
-def document(*kids: str) -> dict[str, object]:
-    key = ec.generate_private_key(ec.SECP256R1()).public_key()
-    return {"keys": [{**json.loads(ECAlgorithm.to_jwk(key)), "kid": kid} for kid in kids]}
 
 
 class Times:
@@ -27,9 +20,9 @@ class Times:
         return self.now
 
 
-def test_a_generation_is_another_document() -> None:
+def test_a_generation_is_another_jwks() -> None:
     keys = ToldKeys(URL, lambda _url: None, Times())
-    first, second = document("a"), document("a")
+    first, second = jwks("a"), jwks("a")
     keys.told(None)
     assert (keys.keys, keys.generation) == ([], 0)
     keys.told(first)
@@ -58,7 +51,7 @@ async def _several_wait_for_one_answer() -> None:
     await asyncio.sleep(0)
     assert asked == [URL]
     assert keys.may_look_again()
-    keys.told(document("a"), 10.0)
+    keys.told(jwks("a"), 10.0)
     await asyncio.gather(*waiting)
     assert not keys.may_look_again()
 
