@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -49,28 +50,27 @@ def test_what_a_killed_process_verified_keeps_nobody_waiting_for_long(monkeypatc
     asyncio.run(both())
 
 
-def test_a_try_that_is_not_used_is_left_to_others() -> None:
+async def not_used(guard: Guard, admitted: Try, sweep: Sweep) -> None:
+    guard.unused(admitted, sweep)
+
+
+async def ended_by_a_reload(guard: Guard, admitted: Try, sweep: Sweep) -> None:
+    task = asyncio.ensure_future(verified(True))
+    guard.follow(admitted, task, True, sweep)
+    task.cancel()
+    await asyncio.wait([task])
+
+
+@pytest.mark.parametrize("ends", [not_used, ended_by_a_reload])
+def test_a_try_that_told_nobody_anything_is_left_to_others(
+    ends: Callable[[Guard, Try, Sweep], Awaitable[None]],
+) -> None:
     async def one() -> None:
         shared, sweep = Shared(1), Sweep(asyncio.get_running_loop())
         guard = Guard(1, shared.rates(b"wrong"))
         for _ in range(3):
             admitted = await guard.admit(NAMES, sweep)
             assert isinstance(admitted, Try)
-            guard.unused(admitted, sweep)
-
-    asyncio.run(one())
-
-
-def test_a_reload_that_ends_the_verifying_is_no_wrong_password() -> None:
-    async def one() -> None:
-        shared, sweep = Shared(1), Sweep(asyncio.get_running_loop())
-        guard = Guard(1, shared.rates(b"wrong"))
-        for _ in range(3):
-            admitted = await guard.admit(NAMES, sweep)
-            assert isinstance(admitted, Try)
-            task = asyncio.ensure_future(verified(True))
-            guard.follow(admitted, task, True, sweep)
-            task.cancel()
-            await asyncio.wait([task])
+            await ends(guard, admitted, sweep)
 
     asyncio.run(one())

@@ -50,6 +50,7 @@ def test_with_a_websocket_open_it_is_not_gone() -> None:
 
 
 def test_a_sum_hides_it_for_as_long_as_a_process_still_counts_it() -> None:
+    assert SHOWN == 15 * 60, "as the README says"
     gone = GoneWorkers(SHOWN)
     for now in (0.0, SHOWN, (SHOWN + KEPT) / 2, KEPT):
         total = counted("demo/1")
